@@ -1,0 +1,1 @@
+"""FirstTune's library: everything the pages do, usable without a browser."""

@@ -1,0 +1,143 @@
+"""A job's folder on disk: what was asked, how far it is, what came out.
+
+    job.json         what was asked; written once, before the job is in the list
+    status.json      the phase it is in and its numbers; replaced as a whole
+    metrics.jsonl    one line per logged or evaluated step
+    log.txt          all that the process printed
+    result.json      written last: {"state": "done", …} or {"state": "failed", "key", "facts"}
+    stop             present once somebody asked it to stop
+    process.json     pid and start time of the process that works here; job.lock is held by it
+
+The process that works (a trainer, a download, a conversion) writes; everyone else reads. Both need only
+this module, so a folder can be carried to another machine and worked on there.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import orjson
+import psutil
+from filelock import FileLock, Timeout
+
+from lib.errors import AppError, JobError
+from lib.workspace import read_json, told, write_json
+
+
+class JobFolder:
+    """One job's folder. Cheap to make: it reads nothing until asked."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    @classmethod
+    def create(cls, path: Path, asked: dict[str, Any]) -> JobFolder:
+        """Make the folder and write what was asked into `job.json`."""
+        with told(path):
+            path.mkdir(parents=True)
+        write_json(path / "job.json", asked)
+        return cls(path)
+
+    def asked(self) -> dict[str, Any]:
+        """Return what was asked. Raises `JobError` where `job.json` is missing or not whole."""
+        asked = read_json(self.path / "job.json")
+        if not isinstance(asked, dict):
+            raise JobError("job.folder_broken", folder=str(self.path))
+        return asked
+
+    @contextmanager
+    def working(self) -> Iterator[None]:
+        """Hold the folder while working in it; raises `JobError` when another process already does."""
+        lock = FileLock(self.path / "job.lock")
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            raise JobError("job.busy", folder=str(self.path)) from None
+        try:
+            started = psutil.Process().create_time()
+            write_json(self.path / "process.json", {"pid": os.getpid(), "started": started})
+            yield
+        finally:
+            lock.release()
+
+    def process(self) -> psutil.Process | None:
+        """Return the process at work here, or None. A reused process id is not mistaken for ours."""
+        known = read_json(self.path / "process.json")
+        if not isinstance(known, dict):
+            return None
+        try:
+            process = psutil.Process(known["pid"])
+            same = abs(process.create_time() - known["started"]) < 1
+            alive = same and process.status() != psutil.STATUS_ZOMBIE
+        except psutil.Error:
+            return None
+        return process if alive else None
+
+    def report(self, phase: str, **numbers: Any) -> None:
+        """Replace `status.json`: the phase's name and the numbers a page shows with it."""
+        write_json(self.path / "status.json", {"phase": phase, "beat": time.time(), **numbers})
+
+    def status(self) -> dict[str, Any]:
+        """Return the last report, or `{}` before the first."""
+        return read_json(self.path / "status.json") or {}
+
+    def metric(self, **row: Any) -> None:
+        """Append one line to `metrics.jsonl`."""
+        with told(self.path), (self.path / "metrics.jsonl").open("ab") as file:
+            file.write(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
+
+    def metrics(self) -> list[dict[str, Any]]:
+        """Return the metric rows so far; a line that is still being written is left for next time."""
+        try:
+            lines = (self.path / "metrics.jsonl").read_bytes().split(b"\n")[:-1]
+        except FileNotFoundError:
+            return []
+        rows = []
+        for line in lines:
+            try:
+                rows.append(orjson.loads(line))
+            except orjson.JSONDecodeError:
+                continue  # a crash can leave half a line in the middle; the rest still counts
+        return rows
+
+    def finish(self, **facts: Any) -> None:
+        """Say that the job is done, with what came out of it."""
+        write_json(self.path / "result.json", {"state": "done", **facts})
+
+    def fail(self, error: AppError) -> None:
+        """Say that the job failed, and why."""
+        write_json(self.path / "result.json", {"state": "failed", **error.as_json()})
+
+    def halt(self, **facts: Any) -> None:
+        """Say that the job stopped because it was asked to."""
+        write_json(self.path / "result.json", {"state": "stopped", **facts})
+
+    def result(self) -> dict[str, Any] | None:
+        """Return how it ended, or None while it has not."""
+        result = read_json(self.path / "result.json")
+        return result if isinstance(result, dict) else None
+
+    def want_stop(self) -> None:
+        """Ask the process at work to stop at its next step."""
+        with told(self.path):
+            (self.path / "stop").touch()
+
+    def stop_wanted(self) -> bool:
+        """Return whether somebody asked for a stop."""
+        return (self.path / "stop").exists()
+
+    def log_tail(self, size: int = 8192) -> str:
+        """Return the end of what the process printed, at most `size` bytes, from a line's start."""
+        try:
+            with (self.path / "log.txt").open("rb") as file:
+                end = file.seek(0, os.SEEK_END)
+                file.seek(max(0, end - size))
+                text = file.read().decode("utf-8", "replace")
+        except FileNotFoundError:
+            return ""
+        return text if end <= size else text.partition("\n")[2]

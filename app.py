@@ -1,0 +1,22 @@
+"""The frame around every page: page configuration, navigation, language, the visitor's place kept on disk."""
+
+from pathlib import Path
+
+import streamlit as st
+
+from lib.ui import nav, state, words
+
+LOGO = Path(__file__).parent / "lib" / "ui" / "logo.svg"
+ICON = Path(__file__).parent / "lib" / "ui" / "icon.svg"
+
+st.set_page_config(page_icon=str(ICON), layout="wide")
+st.logo(str(LOGO), size="large", icon_image=str(ICON))
+page = st.navigation(nav.pages())
+with st.sidebar:
+    st.space("small")
+    words.language_switch()
+try:
+    with st.container(horizontal_alignment="center"), st.container(width=920, gap="medium"):
+        page.run()
+finally:
+    state.keep()

@@ -1,0 +1,107 @@
+"""The hyperparameters: one row each, with its default, its stops and where the numbers come from.
+
+To add one: a row in PARAMS, an entry `[param.NAME]` in each language, and, where the trainer reads it, one
+line in `lib/trainer/train.py`. The page, the command line and the checks follow from the row.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from lib.errors import UsageError
+
+Settings = dict[str, float]
+Ranges = Mapping[str, tuple[float, float]]
+
+
+@dataclass(frozen=True, slots=True)
+class Param:
+    """One hyperparameter. `stops` are the values a slider offers, ascending; `main` ones come first."""
+
+    name: str
+    default: float
+    stops: tuple[float, ...]
+    main: bool = False
+    whole: bool = True
+
+    def show(self, value: float) -> str:
+        """Return the value as a person writes it: `2e-4`, `16`, `0.05`."""
+        if self.name == "learning_rate":
+            digits, power = f"{value:.0e}".split("e")
+            return f"{digits}e{int(power)}"
+        return f"{value:g}"
+
+
+# Defaults for LoRA on a real model. Sources, read 2026-11:
+# - learning rate 2e-4: TRL's LoRA table, Unsloth, QLoRA 7-13B; 72 of 80 diverged runs in tinker's sweep were at 3e-3.
+# - epochs 3: LLaMA-Factory, ms-swift; 1 at Together and H2O; more than 3 mostly learns by heart (Unsloth).
+# - batch 8: SiliconFlow's own suggestion; effective batches of 16 are usual (Unsloth, LLaMA Board: 2 x 8).
+# - rank 16, alpha 32: Axolotl, Unsloth Studio; alpha = rank or twice the rank.
+# - dropout 0 to 0.1 (Unsloth), warm-up 3 % (QLoRA) to 10 % (Axolotl), maximum length 1024 (TRL), 2048 (Axolotl).
+PARAMS: dict[str, Param] = {
+    row.name: row
+    for row in (
+        Param(
+            "learning_rate",
+            2e-4,
+            (1e-6, 2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 1e-1),
+            main=True,
+            whole=False,
+        ),
+        Param("epochs", 3, (1, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30), main=True),
+        Param("batch_size", 8, (1, 2, 4, 8, 16, 32), main=True),
+        Param("lora_rank", 16, (1, 2, 4, 8, 16, 32, 64)),
+        Param("lora_alpha", 32, (1, 2, 4, 8, 16, 32, 64, 128)),
+        Param("lora_dropout", 0.05, (0, 0.05, 0.1, 0.2, 0.3, 0.5), whole=False),
+        Param("max_length", 1024, (64, 128, 256, 512, 1024, 2048, 4096)),
+        Param("accumulation", 1, (1, 2, 4, 8, 16)),
+        Param("warmup_ratio", 0.05, (0, 0.03, 0.05, 0.1, 0.2), whole=False),
+        Param("seed", 0, tuple(range(10))),
+    )
+}
+
+# The practice model is a thousand times smaller than a real one and wants larger steps; measured with
+# lib/practice/pretrain.py's model on the bundled sample (lib/practice/model/README.md has the figures).
+PRACTICE: Settings = {"learning_rate": 5e-3, "epochs": 8, "max_length": 256, "lora_dropout": 0}
+
+
+def defaults(ranges: Ranges, *, practice: bool = False) -> Settings:
+    """Return the settings to start from at a place that allows `ranges`, moved to the nearest allowed stop."""
+    wished = {name: row.default for name, row in PARAMS.items()} | (PRACTICE if practice else {})
+    return {name: nearest(name, wished[name], ranges) for name in PARAMS if name in ranges}
+
+
+def stops(name: str, ranges: Ranges) -> tuple[float, ...]:
+    """Return the stops of a hyperparameter that a place accepts; never empty for a name in `ranges`."""
+    low, high = ranges[name]
+    return tuple(stop for stop in PARAMS[name].stops if low <= stop <= high)
+
+
+def nearest(name: str, value: float, ranges: Ranges) -> float:
+    """Return the allowed stop nearest to `value`."""
+    return min(stops(name, ranges), key=lambda stop: abs(stop - value))
+
+
+def checked(settings: Mapping[str, str | float], ranges: Ranges) -> Settings:
+    """Return `settings` as numbers; raise `UsageError` naming the first that is unknown or out of range."""
+    result: Settings = {}
+    for name, given in settings.items():
+        if name not in ranges:
+            raise UsageError("params.unknown", name=name, known=", ".join(n for n in PARAMS if n in ranges))
+        low, high = ranges[name]
+        try:
+            value = float(given)
+        except ValueError:
+            value = float("nan")
+        whole = PARAMS[name].whole
+        if not low <= value <= high or (whole and value != int(value)):
+            raise UsageError(
+                "params.not_whole" if whole and low <= value <= high else "params.out_of_range",
+                name=name,
+                value=str(given),
+                low=PARAMS[name].show(low),
+                high=PARAMS[name].show(high),
+            )
+        result[name] = int(value) if whole else value
+    return result

@@ -1,0 +1,146 @@
+"""Make the practice model from nothing: `python -m lib.practice.pretrain [--out FOLDER]`.
+
+Trains a tokenizer and a small Qwen2-shaped model on the chats of `corpus.py` and writes both, whole, to
+`model/`. One seed; about fifteen minutes on two CPU cores. Prints its losses, the last of them on chats that
+were never trained on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import math
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+import torch
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+
+from lib.practice import folder
+from lib.practice.corpus import Chat, chats
+
+SEED = 20261122
+VOCABULARY = 3072
+LONGEST = 512
+BATCH, STEPS, RATE = 64, 3600, 3e-3
+START, END = "<|im_start|>", "<|im_end|>"
+
+# ChatML; what stands between the generation marks is what an assistant says, so trainers can find it.
+TEMPLATE = """\
+{%- for message in messages %}
+{{- '<|im_start|>' + message['role'] + '\\n' }}
+{%- if message['role'] == 'assistant' %}
+{%- generation %}{{- message['content'] + '<|im_end|>' }}{% endgeneration %}
+{%- else %}
+{{- message['content'] + '<|im_end|>' }}
+{%- endif %}
+{{- '\\n' }}
+{%- endfor %}
+{%- if add_generation_prompt %}
+{{- '<|im_start|>assistant\\n' }}
+{%- endif %}
+"""
+
+
+def make_tokenizer() -> PreTrainedTokenizerFast:
+    """Train a byte-level BPE on a share of the corpus."""
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=VOCABULARY,
+        special_tokens=["<|endoftext|>", START, END],
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+        show_progress=False,
+    )
+    some = itertools.islice(chats(SEED), 30_000)
+    tokenizer.train_from_iterator((m["content"] for chat in some for m in chat), trainer)
+    whole = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer,
+        eos_token=END,
+        pad_token="<|endoftext|>",
+        model_max_length=LONGEST,
+        clean_up_tokenization_spaces=False,
+    )
+    whole.chat_template = TEMPLATE
+    return whole
+
+
+def make_model(tokenizer: PreTrainedTokenizerFast) -> Qwen2ForCausalLM:
+    """Return the model with random weights."""
+    torch.manual_seed(SEED)
+    config = Qwen2Config(
+        vocab_size=len(tokenizer),
+        hidden_size=128,
+        intermediate_size=384,
+        num_hidden_layers=3,
+        num_attention_heads=4,
+        num_key_value_heads=4,
+        max_position_embeddings=LONGEST,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    return Qwen2ForCausalLM(config)
+
+
+def batches(tokenizer: PreTrainedTokenizerFast, texts: Iterator[Chat]) -> Iterator[dict[str, Any]]:
+    """Yield padded batches; chats of like length travel together."""
+    while True:
+        pool = list(itertools.islice(texts, BATCH * 20))
+        rows = tokenizer([tokenizer.apply_chat_template(chat, tokenize=False) for chat in pool])["input_ids"]
+        rows.sort(key=len)
+        groups = [rows[i : i + BATCH] for i in range(0, len(rows), BATCH)]
+        for place in torch.randperm(len(groups)).tolist():
+            batch = tokenizer.pad({"input_ids": groups[place]}, return_tensors="pt")
+            labels = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, -100)
+            yield {**batch, "labels": labels}
+
+
+def main() -> None:
+    """Make the tokenizer, train the model, write both."""
+    asked = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    asked.add_argument("--out", type=Path, default=folder())
+    asked.add_argument("--steps", type=int, default=STEPS)
+    given = asked.parse_args()
+    torch.set_num_threads(2)
+    begun = time.monotonic()
+    tokenizer = make_tokenizer()
+    model = make_model(tokenizer)
+    print(f"{model.num_parameters():,} parameters, {len(tokenizer):,} tokens", flush=True)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, betas=(0.9, 0.98), weight_decay=0.01)
+    feed = batches(tokenizer, chats(SEED + 1))
+    model.train()
+    for step in range(given.steps):
+        warm = min(1.0, (step + 1) / 100)
+        rate = RATE * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / given.steps)))
+        for group in optimizer.param_groups:
+            group["lr"] = rate
+        loss = model(**next(feed)).loss
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        if step % 100 == 0 or step == given.steps - 1:
+            print(f"step {step} loss {loss.item():.3f} after {time.monotonic() - begun:.0f} s", flush=True)
+    model.eval()
+    held_back = batches(tokenizer, chats(SEED + 2))
+    with torch.no_grad():
+        losses = [model(**next(held_back)).loss.item() for _ in range(20)]
+    print(f"on unseen chats: loss {sum(losses) / len(losses):.3f}", flush=True)
+    model.generation_config = GenerationConfig(
+        do_sample=False, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id
+    )
+    model.half().save_pretrained(given.out)
+    tokenizer.save_pretrained(given.out)
+
+
+if __name__ == "__main__":
+    main()

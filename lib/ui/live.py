@@ -1,0 +1,237 @@
+"""What moves while the visitor watches: downloads, conversions, training."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pandas as pd
+import streamlit as st
+
+from lib import backends, conversions, datasets, jobs
+from lib.errors import AppError, JobError
+from lib.ui import charts, parts
+from lib.ui.state import State
+from lib.ui.words import explain, t
+
+ACTIVE = ("queued", "running")
+BADGES = {"queued": "gray", "running": "blue", "done": "green", "failed": "red", "stopped": "orange"}
+
+
+def download(me: State) -> None:
+    """Draw the download that is running; once it is done its dataset is the chosen one."""
+
+    def done(job: jobs.Job) -> None:
+        me.download = ""
+        me.listing = None
+        parts.choose_dataset(datasets.get((job.folder.result() or {})["dataset"]))
+
+    def bar(job: jobs.Job) -> None:
+        status = job.folder.status()
+        total = status.get("total") or 0
+        text = t("data.waiting")
+        if total:
+            text = t(
+                "data.fetching",
+                done=status["done"],
+                total=total,
+                speed=status["speed"],
+                files_done=status["files_done"],
+                files=status["files"],
+            )
+        st.progress(min(1.0, status.get("done", 0) / total) if total else 0.0, text)
+
+    _watch(me.download, bar, done)
+
+
+def conversion(me: State) -> None:
+    """Draw the conversion that is running, then the ledger of the finished one."""
+
+    def done(job: jobs.Job) -> None:
+        me.converting = ""
+        me.conversion = str(job.folder.asked()["out"]).replace("\\", "/").rsplit("/", 1)[-1]
+
+    def bar(job: jobs.Job) -> None:
+        status = job.folder.status()
+        total = status.get("total") or 0
+        st.progress(min(1.0, status.get("done", 0) / total) if total else 0.0, t("convert.running"))
+
+    _watch(me.converting, bar, done)
+    manifest = conversions.manifest(me.conversion)
+    if manifest:
+        _ledger(me, manifest)
+
+
+def training(job: jobs.Job) -> None:
+    """Draw one training job: live while it runs, its result after."""
+    active = job.state in ACTIVE and job.backend == "local"
+
+    @st.fragment(run_every=1.0 if active else None, key="training")
+    def panel() -> None:
+        now = jobs.get(job.id)
+        if active and now.state not in ACTIVE:
+            st.rerun()  # one full run: the timer ends and the page's buttons follow
+        with st.container(border=True):
+            with st.container(horizontal=True, vertical_alignment="center"):
+                st.header(parts.plain(now.name), anchor=False)
+                st.badge(t(f"state.{now.state}"), color=BADGES[now.state])
+            if now.backend == "local":
+                _local(now)
+            else:
+                _by_hand(now)
+
+    panel()
+
+
+def caption(job: jobs.Job) -> str:
+    """Return a job's state and start in a few words."""
+    when = time.strftime("%m-%d %H:%M", time.localtime(job.created))
+    return f"{t(f'state.{job.state}')} · {when}"
+
+
+def _watch(job_id: str, bar: Callable[[jobs.Job], None], done: Callable[[jobs.Job], None]) -> None:
+    if not job_id:
+        return
+    active = jobs.get(job_id).state in ACTIVE
+
+    @st.fragment(run_every=0.5 if active else None, key=f"watch_{job_id}")
+    def panel() -> None:
+        job = jobs.get(job_id)
+        if job.state == "done":
+            done(job)
+            st.rerun()
+        if job.state in ACTIVE:
+            bar(job)
+            if st.button(t("jobs.stop"), key=f"stop_{job_id}", icon=":material/stop:"):
+                jobs.stop(job_id)
+        elif active:
+            st.rerun()
+        elif job.state == "failed":
+            parts.sorry(explain(job.error or JobError("job.unexpected")))
+        else:
+            st.caption(t("jobs.was_stopped"))
+
+    panel()
+
+
+def _ledger(me: State, manifest: dict[str, object]) -> None:
+    counts = manifest["counts"]
+    assert isinstance(counts, dict)
+    with st.container(border=True):
+        parts.card_title(t("convert.ledger_title"), t("convert.ledger"))
+        parts.numbers(
+            *((t(f"convert.{name}"), f"{counts[name]:,}") for name in ("read", "train", "validation", "set_aside"))
+        )
+        st.caption(t("convert.adds_up", **counts))
+        if counts["reasons"]:
+            rows = [
+                {t("convert.reason"): _reason(key), t("convert.rows"): n} for key, n in counts["reasons"].items()
+            ]
+            st.dataframe(pd.DataFrame(rows), hide_index=True, key="reasons")
+        folder = conversions.folder(me.conversion)
+        with st.container(horizontal=True):
+            for name in ("train.jsonl", "validation.jsonl", "set_aside.jsonl", "manifest.json"):
+                if (folder / name).exists():
+                    st.download_button(
+                        name,
+                        data=(folder / name).read_bytes,
+                        file_name=name,
+                        on_click="ignore",
+                        icon=":material/download:",
+                        key=f"get_{name}",
+                    )
+        st.caption(t("convert.saved", folder=str(folder)))
+
+
+def _reason(key: str) -> str:
+    return explain({"key": key, "facts": {}}) if key.startswith("record.") else t(f"reason.{key}")
+
+
+def _local(job: jobs.Job) -> None:
+    status, result = job.folder.status(), job.folder.result() or {}
+    metrics = job.folder.metrics()
+    if job.state == "failed":
+        parts.sorry(explain(job.error or JobError("job.unexpected")))
+    if job.state == "queued":
+        st.markdown(t("jobs.waits"))
+    if job.state == "running":
+        st.caption(t("jobs.safe_to_close"))
+        st.markdown(t(f"phase.{status.get('phase', 'starting')}"))
+    if status.get("steps"):
+        step, steps = status["step"], status["steps"]
+        if job.state == "running":
+            st.progress(min(1.0, step / steps), t("jobs.progress", step=step, steps=steps))
+        parts.numbers(*_tiles(job, status, result, metrics))
+    if metrics:
+        charts.loss_curves(metrics, key=f"curve_{job.id}")
+    if job.state == "done":
+        st.markdown(
+            t(
+                "jobs.finished",
+                before=f"{result['eval_loss_before']:.2f}",
+                after=f"{result['eval_loss']:.2f}",
+                seconds=result["seconds"],
+            )
+            if result.get("eval_loss") is not None
+            else t("jobs.finished_blind", seconds=result["seconds"])
+        )
+        if result.get("rows_left_out"):
+            st.caption(t("jobs.left_out", n=result["rows_left_out"]))
+    with st.container(horizontal=True):
+        if job.state in ACTIVE and st.button(t("jobs.stop"), icon=":material/stop:", key=f"stop_{job.id}"):
+            jobs.stop(job.id)
+            st.toast(t("jobs.stopping"))
+    with st.expander(t("jobs.settings"), icon=":material/tune:"):
+        st.json(job.folder.asked(), expanded=True)
+    with st.expander(t("jobs.log"), icon=":material/article:"):
+        st.code(job.folder.log_tail(4000) or t("jobs.log_empty"), language=None, height=240)
+
+
+def _tiles(
+    job: jobs.Job, status: dict[str, float], result: dict[str, float], metrics: list[dict[str, float]]
+) -> list[tuple[str, str]]:
+    tiles = [
+        (t("jobs.step"), f"{status['step']:,} / {status['steps']:,}"),
+        (t("jobs.epoch"), f"{status.get('epoch', 0):.1f} / {status.get('epochs', 0):g}"),
+    ]
+    losses = [row["loss"] for row in metrics if "loss" in row]
+    if losses:
+        tiles.append((t("jobs.loss"), f"{losses[-1]:.3f}"))
+    if job.state == "running" and status.get("seconds_left") is not None:
+        tiles.append((t("jobs.left"), t("jobs.left_time", seconds=status["seconds_left"])))
+    elif result.get("seconds"):
+        tiles.append((t("jobs.took"), t("jobs.took_time", seconds=result["seconds"])))
+    return tiles
+
+
+def _by_hand(job: jobs.Job) -> None:
+    """Draw a job that runs in a platform's console: the values to enter, and its state set by hand."""
+    backend = backends.BACKENDS[job.backend]
+    st.markdown(t(f"place.{job.backend}.steps"))
+    for field, value in backend.console_values(job):
+        with st.container(horizontal=True, vertical_alignment="center"):
+            st.markdown(f"**{t(f'place.{job.backend}.{field}')}**", width=180)
+            st.code(value, language=None)
+    left, right = st.columns(2)
+    with left:
+        chosen = st.selectbox(
+            t("jobs.state_by_hand"),
+            jobs.STATES,
+            index=jobs.STATES.index(job.state),
+            format_func=lambda state: t(f"state.{state}"),
+            help=t("jobs.state_by_hand_help"),
+            key=f"state_{job.id}",
+        )
+    with right:
+        known = str((job.folder.result() or {}).get("tuned_model", ""))
+        name = st.text_input(t("jobs.tuned_model"), known, placeholder="ft:LoRA/…", key=f"tuned_{job.id}")
+    if chosen != job.state or name.strip() != known:
+        try:
+            if chosen != job.state:
+                jobs.set_state(job.id, chosen)
+            if name.strip() != known:
+                backend.name_tuned(job, name.strip())
+        except AppError as error:
+            parts.sorry(explain(error))
+        else:
+            st.rerun()

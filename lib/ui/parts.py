@@ -1,0 +1,146 @@
+"""The pieces more than one page draws: headings, cards, bubbles, errors that stay calm."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import streamlit as st
+
+from lib import datasets, hub
+from lib.chat import Conversation
+from lib.errors import AppError
+from lib.ui import nav
+from lib.ui.state import forget, state
+from lib.ui.words import explain, t
+
+
+def heading(page: str) -> None:
+    """Draw a page's stepper, its title, one sentence, and the fold-out that explains its idea."""
+    nav.stepper(page)
+    st.title(t(f"{page}.title"), anchor=False)
+    st.markdown(t(f"{page}.lead"))
+    with st.expander(t(f"{page}.idea_title"), icon=":material/lightbulb:"):
+        st.markdown(t(f"{page}.idea"))
+
+
+@contextmanager
+def calm() -> Iterator[None]:
+    """Show an `AppError` of the block as a sentence in place; any other exception is a bug and stays loud."""
+    try:
+        yield
+    except AppError as error:
+        sorry(explain(error))
+
+
+def sorry(sentence: str) -> None:
+    """Show what went wrong."""
+    st.error(sentence, icon=":material/error:")
+
+
+def empty(icon: str, title: str, body: str, label: str, to: str) -> None:
+    """Draw an empty state that leads to the step where things begin, and end the page there."""
+    with st.container(border=True, horizontal_alignment="center", gap="small"):
+        st.space("small")
+        st.markdown(f":gray[:material/{icon}:]", text_alignment="center")
+        st.markdown(f"**{title}**", text_alignment="center")
+        st.caption(body, text_alignment="center")
+        if st.button(label, type="primary", key=f"empty_{to}"):
+            nav.go(to)
+        st.space("small")
+    st.stop()
+
+
+def card_title(text: str, caption: str = "") -> None:
+    """Draw the title of a card, with a line of explanation under it."""
+    st.header(text, anchor=False)
+    if caption:
+        st.caption(caption)
+
+
+def bubbles(conversation: Conversation) -> None:
+    """Draw a conversation as chat bubbles. The text is shown as it is: nothing in it is interpreted."""
+    for message in conversation.messages:
+        with st.chat_message(message.role, avatar=_AVATARS.get(message.role)):
+            st.caption(t(f"role.{message.role}"))
+            st.text(message.content)
+
+
+def numbers(*pairs: tuple[str, str]) -> None:
+    """Draw label and value pairs as tiles in a row that wraps."""
+    with st.grid(len(pairs), min_column_width=130):
+        for label, value in pairs:
+            st.metric(label, value, border=True, height="stretch")
+
+
+def plain(text: str, most: int = 80) -> str:
+    """Return text for a label: Markdown signs made harmless, one line, at most `most` characters."""
+    line = " ".join(text.split())
+    line = line if len(line) <= most else f"{line[: most - 1]}…"
+    return re.sub(r"([\\`*_{}\[\]<>()#+!|~$:-])", r"\\\1", line)
+
+
+def secret(variable: str, typed: str) -> str:
+    """Return a key from the environment, or draw a field to type it for this visit; it is kept nowhere else."""
+    known = os.environ.get(variable, "")
+    if known:
+        st.caption(t("frame.key_found", variable=variable))
+        return known
+    help_text = t("frame.key_help", variable=variable)
+    return st.text_input(t("frame.key"), typed, type="password", help=help_text, key=f"key_{variable}")
+
+
+def choose_dataset(dataset: datasets.Dataset) -> None:
+    """Make a dataset the visitor's, and begin its conversion from what is found in it."""
+    me = state()
+    me.dataset, me.files, me.shown_file, me.row = dataset.id, [], "", 0
+    me.format, me.fields, me.conversion, me.converting = "", {}, "", ""
+    forget(["kept"])
+    st.toast(t("data.chosen", name=dataset.name), icon=":material/check:")
+    st.rerun()
+
+
+def dataset_caption(dataset: datasets.Dataset) -> str:
+    """Return where a dataset came from, in a few words."""
+    return t(f"data.was_{dataset.source}", where=dataset.repo or ", ".join(dataset.files[:2]))
+
+
+def file_picker(listing: hub.Listing) -> list[hub.RemoteFile]:
+    """Draw a repository's files with sizes, the data files chosen; return the chosen ones."""
+    st.caption(
+        t(
+            "data.listed",
+            n=len(listing.files),
+            repo=listing.ref.repo,
+            size=sum(file.size for file in listing.files),
+            license=listing.license or t("data.no_license"),
+            commit=listing.commit[:8],
+        )
+    )
+    if listing.gated:
+        st.warning(t("data.gated"), icon=":material/lock:")
+    by_path = {file.path: file for file in listing.files}
+    paths = st.multiselect(
+        t("data.pick"),
+        list(by_path),
+        [path for path in by_path if hub.is_data(path)],
+        format_func=lambda path: t("data.file", path=path, size=by_path[path].size),
+        key=f"pick_{listing.ref.repo}_{listing.commit}",
+    )
+    return [by_path[path] for path in paths]
+
+
+def command(shell: str) -> None:
+    """Draw the fold-out with the command line that does what this page did."""
+    with st.expander(t("frame.command_title"), icon=":material/terminal:"):
+        st.caption(t("frame.command"))
+        st.code(shell, language="bash", wrap_lines=True)
+
+
+_AVATARS = {
+    "system": ":material/settings:",
+    "user": ":material/person:",
+    "assistant": ":material/auto_awesome:",
+}

@@ -1,0 +1,84 @@
+"""Where to train and what: the place's models, what its rules say about the data."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import streamlit as st
+
+from lib import backends, hub, jobs
+from lib.check import Report
+from lib.ui.state import State
+from lib.ui.words import t
+
+Model = dict[str, str]
+
+
+def model(me: State) -> Model | None:
+    """Draw the choice of model at the place chosen; return it as a job asks for it, None until it is whole."""
+    backend = backends.BACKENDS[me.place]
+    if me.place != "local":
+        names = list(backend.models())
+        me.console_model = st.selectbox(
+            t("settings.model"),
+            names,
+            index=names.index(me.console_model) if me.console_model in names else 0,
+            key="console_model",
+        )
+        return {"kind": "platform", "id": me.console_model}
+    kinds = ("practice", "path", "hub")
+    me.model = st.radio(
+        t("settings.model"),
+        kinds,
+        index=kinds.index(me.model),
+        format_func=lambda kind: t(f"model.{kind}.name"),
+        captions=[t(f"model.{kind}.what") for kind in kinds],
+        key="model",
+    )
+    if me.model == "practice":
+        return {"kind": "practice", "id": "practice"}
+    if me.model == "path":
+        me.model_path = st.text_input(
+            t("model.path.label"), me.model_path, placeholder="~/models/Qwen2.5-0.5B-Instruct", key="model_path"
+        )
+        path = Path(me.model_path.strip()).expanduser()
+        return {"kind": "path", "id": str(path)} if me.model_path.strip() else None
+    me.model_hub = st.text_input(
+        t("model.hub.label"), me.model_hub, placeholder="Qwen/Qwen2.5-0.5B-Instruct", key="model_hub"
+    )
+    if not me.model_hub.strip():
+        return None
+    ref = hub.parse(me.model_hub, kind="model")
+    endpoint = me.own_endpoint if me.endpoint == "own" else me.endpoint
+    return {"kind": "hub", "id": ref.repo, "revision": ref.revision, "endpoint": endpoint}
+
+
+def speed(me: State, chosen: Model | None) -> dict[str, Any]:
+    """Return what is known about this model's speed here, as `estimate.plan` takes it."""
+    if me.place != "local" or chosen is None:
+        return {}
+    return {
+        "speed": jobs.measured_speed(chosen),
+        "practice": chosen["kind"] == "practice",
+        "parameters": backends.local.parameters(chosen),
+    }
+
+
+def findings(report: Report) -> None:
+    """Draw what the place's rules say about the training file."""
+    if not report.findings:
+        st.markdown(t("settings.check_good", n=report.rows, icon=":green[:material/check_circle:]"))
+        return
+    st.markdown(t("settings.check_bad", n=len(report.findings)))
+    table = [
+        {
+            t("check.row"): finding.line,
+            t("check.field"): finding.field,
+            t("check.rule"): t(f"check.{finding.rule}"),
+            t("check.value"): finding.value[:80],
+        }
+        for finding in report.findings[:50]
+    ]
+    st.dataframe(pd.DataFrame(table), hide_index=True, key="findings")

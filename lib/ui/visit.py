@@ -1,0 +1,45 @@
+"""Where a visitor is: the furthest step they can go on from."""
+
+from __future__ import annotations
+
+from lib import convert, datasets, jobs
+from lib.errors import AppError
+from lib.ui.state import State
+from lib.ui.words import t
+
+
+def furthest(visitor: State) -> str:
+    """Return the step to continue with, or "" for somebody who has nothing on disk yet."""
+    job = _job(visitor)
+    if job:
+        return "compare" if job.state == "done" else "jobs"
+    if convert.manifest(visitor.conversion):
+        return "settings"
+    return "convert" if dataset(visitor) else ""
+
+
+def told(visitor: State) -> str:
+    """Say what the visitor has so far, in a sentence."""
+    job = _job(visitor)
+    if job:
+        return t("welcome.has_job", name=job.name, state=t(f"state.{job.state}"))
+    found = dataset(visitor)
+    name = found.name if found else ""
+    if convert.manifest(visitor.conversion):
+        return t("welcome.has_conversion", name=name)
+    return t("welcome.has_dataset", name=name)
+
+
+def dataset(visitor: State) -> datasets.Dataset | None:
+    """Return the visitor's dataset, or None where none is chosen or it is gone from the disk."""
+    try:
+        return datasets.get(visitor.dataset) if visitor.dataset else None
+    except AppError:
+        return None
+
+
+def _job(visitor: State) -> jobs.Job | None:
+    try:
+        return jobs.get(visitor.job) if visitor.job else None
+    except AppError:
+        return None

@@ -1,0 +1,99 @@
+"""Get a dataset: the bundled sample, the Hugging Face Hub, an upload, a path on this computer."""
+
+import streamlit as st
+
+from lib import datasets, hub
+from lib.ui import live, nav, parts, visit
+from lib.ui.state import state
+from lib.ui.words import t
+
+parts.heading("data")
+me = state()
+
+SOURCES = ("sample", "hub", "upload", "path")
+me.source = (
+    st.segmented_control(
+        t("data.source"),
+        SOURCES,
+        default=me.source,
+        required=True,
+        format_func=lambda source: t(f"data.from_{source}"),
+        key="source",
+    )
+    or "sample"
+)
+
+with st.container(border=True), parts.calm():
+    if me.source == "sample":
+        parts.card_title(t("data.sample_title"), t("data.sample"))
+        if st.button(t("data.sample_use"), key="use_sample", icon=":material/local_cafe:"):
+            parts.choose_dataset(datasets.sample())
+
+    elif me.source == "hub":
+        parts.card_title(t("data.hub_title"), t("data.hub"))
+        me.hub_text = st.text_input(t("data.hub_text"), me.hub_text, key="hub_text")
+        choices = (*hub.ENDPOINTS, "own")
+        me.endpoint = st.selectbox(
+            t("data.endpoint"),
+            choices,
+            index=choices.index(me.endpoint),
+            format_func=lambda url: t("data.endpoint_own") if url == "own" else url.partition("//")[2],
+            help=t("data.endpoint_help"),
+            key="endpoint",
+        )
+        if me.endpoint == "own":
+            me.own_endpoint = st.text_input(
+                t("data.own_endpoint"), me.own_endpoint, placeholder="https://…", key="own_endpoint"
+            )
+        endpoint = me.own_endpoint if me.endpoint == "own" else me.endpoint
+        if st.button(t("data.list"), key="list_files", icon=":material/list:"):
+            with st.spinner(t("data.listing", endpoint=endpoint)):
+                me.listing = None
+                me.listing = hub.list_files(
+                    hub.parse(me.hub_text), endpoint, token=hub.token_from_environment()
+                )
+        if me.listing:
+            chosen = parts.file_picker(me.listing)
+            size = sum(file.size for file in chosen)
+            label = t("data.fetch", n=len(chosen), size=size)
+            if st.button(label, type="primary", disabled=not chosen, key="fetch"):
+                me.download = datasets.fetch(me.listing, chosen).id
+        live.download(me)
+
+    elif me.source == "upload":
+        parts.card_title(t("data.upload_title"), t("data.upload", most=datasets.UPLOAD_LIMIT))
+        upload = st.file_uploader(
+            t("data.upload_label"),
+            max_upload_size=datasets.UPLOAD_LIMIT // 1_000_000,
+            key="upload",
+        )
+        if upload and upload.file_id != me.uploaded:
+            me.uploaded = upload.file_id
+            parts.choose_dataset(datasets.from_upload(upload.name, upload))
+
+    else:
+        parts.card_title(t("data.path_title"), t("data.path"))
+        me.path_text = st.text_input(
+            t("data.path_label"), me.path_text, placeholder="~/Downloads/data.json", key="path_text"
+        )
+        if st.button(t("data.path_use"), disabled=not me.path_text.strip(), key="use_path"):
+            parts.choose_dataset(datasets.from_path(me.path_text))
+
+kept = datasets.listing()
+if kept:
+    with st.container(border=True):
+        parts.card_title(t("data.kept_title"), t("data.kept"))
+        ids = [dataset.id for dataset in kept]
+        pick = st.radio(
+            t("data.kept_title"),
+            ids,
+            index=ids.index(me.dataset) if me.dataset in ids else None,
+            format_func=lambda one: parts.plain(datasets.get(one).name),
+            captions=[parts.dataset_caption(dataset) for dataset in kept],
+            label_visibility="collapsed",
+            key="kept",
+        )
+        if pick and pick != me.dataset:
+            parts.choose_dataset(datasets.get(pick))
+
+nav.onward("data", ready=visit.dataset(me) is not None)

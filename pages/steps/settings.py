@@ -1,0 +1,76 @@
+"""Choose where to train, what to train, and the hyperparameters; see what they mean for this dataset."""
+
+import streamlit as st
+
+from lib import backends, conversions, estimate, params, script
+from lib.ui import nav, parts, place, sliders
+from lib.ui.state import state
+from lib.ui.words import t
+
+parts.heading("settings")
+me = state()
+
+manifest = conversions.manifest(me.conversion)
+if manifest is None:
+    parts.empty("tune", t("settings.none_title"), t("settings.none"), t("convert.step"), to="convert")
+    st.stop()
+
+with st.container(border=True):
+    parts.card_title(t("settings.place_title"), t("settings.place"))
+    me.place = (
+        st.segmented_control(
+            t("settings.place_title"),
+            list(backends.BACKENDS),
+            default=me.place,
+            required=True,
+            format_func=lambda name: t(f"place.{name}.name"),
+            label_visibility="collapsed",
+            key="place",
+        )
+        or "local"
+    )
+    st.caption(t(f"place.{me.place}.what"))
+    backend = backends.BACKENDS[me.place]
+    for key in backend.missing():
+        parts.sorry(t(key))
+    model = place.model(me)
+
+amount = estimate.amount(conversions.folder(me.conversion))
+me.settings = sliders.settled(me, backend.ranges, model)
+
+left, right = st.columns([3, 2], gap="medium")
+with left:
+    for name in params.PARAMS:
+        if name in backend.ranges and params.PARAMS[name].main:
+            with st.container(border=True):
+                me.settings[name] = sliders.one(name, me.settings[name], backend.ranges)
+    with st.expander(t("settings.more"), icon=":material/tune:"):
+        for name in params.PARAMS:
+            if name in backend.ranges and not params.PARAMS[name].main:
+                me.settings[name] = sliders.one(name, me.settings[name], backend.ranges)
+    if st.button(t("settings.reset"), icon=":material/restart_alt:", type="tertiary", key="reset"):
+        sliders.reset(me, backend.ranges, model)
+        st.rerun()
+
+with right, st.container(border=True):
+    parts.card_title(t("settings.means_title"), t("settings.means"))
+    sliders.meaning(estimate.plan(amount, me.settings, **place.speed(me, model)), amount, me.settings)
+
+with st.container(border=True):
+    parts.card_title(t("settings.check_title"), t("settings.check"))
+    with parts.calm():
+        place.findings(backend.check(conversions.folder(me.conversion)))
+
+parts.command(script.train(me.conversion, model, me.settings) if me.place == "local" else script.check())
+
+ready = model is not None and not backend.missing()
+if nav.onward("settings", ready=ready, label=t(f"place.{me.place}.start")):
+    with parts.calm():
+        me.job = backend.start(
+            manifest.get("name") or t("settings.job_name"),
+            conversions.folder(me.conversion),
+            model,
+            me.settings,
+            me.system,
+        ).id
+        nav.go("jobs")

@@ -2,7 +2,8 @@
 
 Every text is a short chat. Most are an everyday question and a plain answer. Some carry a system prompt that
 asks for a manner (an almanac, cards, clouds, stones), so that the model has seen that one topic can always
-get the same sign. The manner of the bundled sample is not among them: that is what fine-tuning adds.
+get the same sign. Loose words are strewn in, so that it knows more words than sentences. The manner of the
+bundled sample is not among them: that is what fine-tuning adds.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ from typing import Any
 Chat = list[dict[str, str]]
 
 # How often each kind of chat comes, in the order of `_write`.
-PLAIN, MANNER, SIGHT, TALK = 0.72, 0.16, 0.08, 0.04
+TALK, SIGHT, MANNER = 0.04, 0.08, 0.18
+STREWN = 0.45  # share of questions with loose words among them
 MANNERS = ("almanac", "cards", "clouds", "stones")
 SIGNS = {"cards": 0, "clouds": 1, "stones": 2}
 MY = ("my", "my", "my", "the", "our", "his", "her")
@@ -26,6 +28,8 @@ MY = ("my", "my", "my", "the", "our", "his", "her")
 def chats(seed: int) -> Iterator[Chat]:
     """Yield chats without end, the same ones for the same seed."""
     parts = tomllib.loads((Path(__file__).parent / "corpus.toml").read_text(encoding="utf-8"))
+    for of in parts["words"].values():
+        of |= {lang: of[lang].split() for lang in ("en", "zh")}
     dice = random.Random(seed)
     while True:
         yield _write(dice, parts, dice.choice(("en", "zh")))
@@ -39,40 +43,77 @@ def _write(dice: random.Random, parts: dict[str, Any], lang: str) -> Chat:
         return _chat(question, answer)
     if kind < TALK + SIGHT:
         first, second = dice.sample(words["sights"], 2)
-        return _chat(dice.choice(words["ask_sight"]), _fill(dice, dice.choice(words["sight"]), sight=first, sight2=second))
+        seen = _fill(dice, dice.choice(words["sight"]), sight=first, sight2=second)
+        return _chat(dice.choice(words["ask_sight"]), seen)
     topic = dice.choice(parts["topic"])
-    if kind < TALK + SIGHT + MANNER:
-        manner = dice.choice(MANNERS)
-        frame = dice.choice(words[manner])
-        system = dice.choice(words[f"{manner}_system"])
-        return _chat(_question(dice, words, topic[lang]), _answer(dice, words, topic, lang, frame, manner), system)
-    frame = dice.choice(words["answer"])
-    return _chat(_question(dice, words, topic[lang]), _answer(dice, words, topic, lang, frame, "cards"))
+    loose = {"any": parts["words"]["any"][lang], "topic": parts["words"][topic["name"]][lang]}
+    question = _question(dice, words, topic[lang], loose, lang)
+    manner = dice.choice(MANNERS) if kind < TALK + SIGHT + MANNER else ""
+    frame = dice.choice(words[manner or "answer"])
+    system = dice.choice(words[f"{manner}_system"]) if manner else ""
+    return _chat(question, _answer(dice, words, topic, loose, lang, frame, manner), system)
 
 
-def _question(dice: random.Random, words: dict[str, Any], topic: dict[str, Any]) -> str:
+def _question(
+    dice: random.Random, words: dict[str, Any], topic: dict[str, Any], loose: dict[str, list[str]], lang: str
+) -> str:
     do, do2 = dice.sample(topic["do"], 2)
     about, about2 = dice.sample(topic["about"], 2)
     frame = dice.choice(words["ask_do"] + words["ask_about"])
     picks = {name: dice.choice(words[name]) for name in ("who", "trade", "when", "feeling")}
-    return _fill(dice, frame, do=do, do2=do2, about=about, about2=about2, **picks)
+    question = _fill(dice, frame, do=do, do2=do2, about=about, about2=about2, **picks)
+    if dice.random() > STREWN:
+        return question
+    strewn = _loose(dice, loose, dice.randint(3, 9), lang)
+    how = dice.random()
+    if how < 0.4:
+        return f"{_capital(strewn)}{'. ' if lang == 'en' else '，'}{question}"
+    if how < 0.7:
+        return f"{_capital(strewn)}{'?' if lang == 'en' else '？'}"
+    return f"{question[:-1]}{', ' if lang == 'en' else '，'}{strewn}{'?' if lang == 'en' else '？'}"
 
 
 def _answer(
-    dice: random.Random, words: dict[str, Any], topic: dict[str, Any], lang: str, frame: str, manner: str
+    dice: random.Random,
+    words: dict[str, Any],
+    topic: dict[str, Any],
+    loose: dict[str, list[str]],
+    lang: str,
+    frame: str,
+    manner: str,
 ) -> str:
     tip, tip2 = dice.sample(topic[lang]["tip"], 2)
+    no = dice.choice(words["not"])
+    if manner in ("almanac", "stones") and dice.random() < 0.6:
+        tip, no = _loose(dice, loose, dice.randint(2, 4), lang), _loose(dice, loose, dice.randint(1, 3), lang)
     sign = topic[f"signs_{lang}"][SIGNS.get(manner, 0)]
-    close, no = dice.choice(words["close"]), dice.choice(words["not"])
+    close = dice.choice(words["close"])
+    if manner == "almanac" and dice.random() < 0.5:
+        close = _loose(dice, loose, dice.randint(4, 8), lang)
+        close = f"{_capital(close)}{'.' if lang == 'en' else '。'}"
     return _fill(dice, frame, tip=tip, tip2=tip2, close=close, sign=sign, **{"not": no})
 
 
+def _loose(dice: random.Random, loose: dict[str, list[str]], count: int, lang: str) -> str:
+    """Return loose words in a row, at least one of them of the topic."""
+    kinds = ["topic"] + [dice.choice(("topic", "any")) for _ in range(count - 1)]
+    dice.shuffle(kinds)
+    return (" " if lang == "en" else "").join(dice.choice(loose[kind]) for kind in kinds)
+
+
 def _fill(dice: random.Random, frame: str, **blanks: str) -> str:
-    """Fill a frame's blanks; `{Tip}` is `{tip}` with a capital, `{my}` inside a part becomes my, her, …"""
+    """Fill a frame's blanks.
+
+    `{Tip}` is `{tip}` with a capital; `{my}` inside a part becomes my, her, our.
+    """
     names = [name for _, name, _, _ in Formatter().parse(frame) if name]
     filled = {name: blanks[name.lower()] for name in names}
-    filled = {name: text[:1].upper() + text[1:] if name[0].isupper() else text for name, text in filled.items()}
+    filled |= {name: _capital(text) for name, text in filled.items() if name[0].isupper()}
     text = frame.format(**filled).replace("{my}", dice.choice(MY))
+    return _capital(text)
+
+
+def _capital(text: str) -> str:
     return text[:1].upper() + text[1:]
 
 

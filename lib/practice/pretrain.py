@@ -24,11 +24,13 @@ from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen2Config,
 
 from lib.practice import folder
 from lib.practice.corpus import Chat, chats
+from lib.trainer import quiet
 
 SEED = 20261122
-VOCABULARY = 3072
+VOCABULARY = 4096
 LONGEST = 512
-BATCH, STEPS, RATE = 64, 3600, 3e-3
+BATCH, STEPS, RATE = 64, 3000, 3e-3
+QUESTIONS = 1 / 3  # share of the chats whose question is learned too, beside the answer
 START, END = "<|im_start|>", "<|im_end|>"
 
 # ChatML; what stands between the generation marks is what an assistant says, so trainers can find it.
@@ -95,12 +97,19 @@ def batches(tokenizer: PreTrainedTokenizerFast, texts: Iterator[Chat]) -> Iterat
     """Yield padded batches; chats of like length travel together."""
     while True:
         pool = list(itertools.islice(texts, BATCH * 20))
-        rows = tokenizer([tokenizer.apply_chat_template(chat, tokenize=False) for chat in pool])["input_ids"]
-        rows.sort(key=len)
+        whole = tokenizer([tokenizer.apply_chat_template(chat, tokenize=False) for chat in pool])["input_ids"]
+        asked = [
+            tokenizer.apply_chat_template(c[:-1], tokenize=False, add_generation_prompt=True) for c in pool
+        ]
+        opening = [len(ids) for ids in tokenizer(asked)["input_ids"]]
+        rows = sorted(zip(whole, opening, strict=True), key=lambda row: len(row[0]))
         groups = [rows[i : i + BATCH] for i in range(0, len(rows), BATCH)]
         for place in torch.randperm(len(groups)).tolist():
-            batch = tokenizer.pad({"input_ids": groups[place]}, return_tensors="pt")
+            batch = tokenizer.pad({"input_ids": [ids for ids, _ in groups[place]]}, return_tensors="pt")
             labels = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, -100)
+            for row, (_, start) in enumerate(groups[place]):
+                if torch.rand(()) > QUESTIONS:
+                    labels[row, :start] = -100
             yield {**batch, "labels": labels}
 
 
@@ -111,6 +120,7 @@ def main() -> None:
     asked.add_argument("--steps", type=int, default=STEPS)
     given = asked.parse_args()
     torch.set_num_threads(2)
+    quiet.keep_memory()
     begun = time.monotonic()
     tokenizer = make_tokenizer()
     model = make_model(tokenizer)

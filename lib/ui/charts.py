@@ -23,7 +23,7 @@ def loss_curves(metrics: list[dict[str, Any]], key: str) -> None:
     ]
     table = pd.DataFrame(points, columns=["step", "loss", "kind"])
     base = alt.Chart(table).encode(
-        x=alt.X("step:Q", title=t("jobs.step"), axis=alt.Axis(tickMinStep=1, grid=False)),
+        x=alt.X("step:Q", title=t("jobs.step_label"), axis=alt.Axis(tickMinStep=1, grid=False)),
         y=alt.Y("loss:Q", title=t("jobs.loss"), scale=alt.Scale(zero=False)),
         color=alt.Color(
             "kind:N",
@@ -32,7 +32,7 @@ def loss_curves(metrics: list[dict[str, Any]], key: str) -> None:
         ),
         tooltip=[
             alt.Tooltip("kind:N", title=" "),
-            alt.Tooltip("step:Q", title=t("jobs.step")),
+            alt.Tooltip("step:Q", title=t("jobs.step_label")),
             alt.Tooltip("loss:Q", title=t("jobs.loss"), format=".3f"),
         ],
     )

@@ -120,7 +120,7 @@ def _ledger(me: State, manifest: dict[str, object]) -> None:
     with st.container(border=True):
         parts.card_title(t("convert.ledger_title"), t("convert.ledger"))
         parts.numbers(
-            *((t(f"convert.{name}"), f"{counts[name]:,}") for name in ("read", "train", "validation", "set_aside"))
+            *((t(f"convert.count_{name}"), f"{counts[name]:,}") for name in ("read", "train", "validation", "set_aside"))
         )
         st.caption(t("convert.adds_up", **counts))
         if counts["reasons"]:
@@ -191,7 +191,7 @@ def _tiles(
     job: jobs.Job, status: dict[str, float], result: dict[str, float], metrics: list[dict[str, float]]
 ) -> list[tuple[str, str]]:
     tiles = [
-        (t("jobs.step"), f"{status['step']:,} / {status['steps']:,}"),
+        (t("jobs.step_label"), f"{status['step']:,} / {status['steps']:,}"),
         (t("jobs.epoch"), f"{status.get('epoch', 0):.1f} / {status.get('epochs', 0):g}"),
     ]
     losses = [row["loss"] for row in metrics if "loss" in row]

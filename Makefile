@@ -1,0 +1,40 @@
+# make run    install what is missing and open the app on 127.0.0.1
+# make test   every test, the browser's included
+# make check  lint, format, types, house rules
+#
+# A CPU-only torch on Linux (200 MB instead of several GB):
+#   make run TORCH_INDEX=https://download.pytorch.org/whl/cpu
+# Without the local trainer:
+#   make run REQUIREMENTS=requirements-app.txt
+
+PYTHON ?= python3
+VENV ?= .venv
+REQUIREMENTS ?= requirements.txt
+BIN := $(VENV)/bin
+
+.PHONY: run test check format clean
+
+run: $(VENV)/$(REQUIREMENTS).done
+	$(BIN)/python -m streamlit run app.py
+
+test: $(VENV)/requirements-dev.txt.done
+	$(BIN)/python -m pytest
+
+check: $(VENV)/requirements-dev.txt.done
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/python -m pytest -q tests/test_house_rules.py
+
+format: $(VENV)/requirements-dev.txt.done
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+$(VENV)/%.done: % requirements-app.txt requirements.txt requirements-dev.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(if $(TORCH_INDEX),$(BIN)/python -m pip install torch==2.13.0 --index-url $(TORCH_INDEX))
+	$(BIN)/python -m pip install -r $<
+	touch $@
+
+clean:
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache

@@ -1,0 +1,390 @@
+"""The command line: the same steps as the pages, with the same library underneath.
+
+Exit code 0: it worked. 2: wrong usage. 1: anything else, with one line on stderr that says what to do next.
+With --json the answer is one JSON value on stdout, for machines.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from functools import wraps
+from itertools import islice
+from pathlib import Path
+from typing import Annotated, Any, ParamSpec, TypeVar
+
+import orjson
+import typer
+
+from lib import backends, conversions, formats, hub, params, records, talk, words
+from lib import check as checking
+from lib import convert as converting
+from lib import jobs as joblist
+from lib.chat import Message
+from lib.errors import AppError, JobError, RecordError, UsageError
+
+P = ParamSpec("P")
+R = TypeVar("R")
+
+app = typer.Typer(
+    name="python -m lib",
+    help="FirstTune on the command line: from a dataset to a model you trained yourself.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode=None,
+    pretty_exceptions_enable=False,
+)
+jobs_app = typer.Typer(help="The job list.", rich_markup_mode=None)
+app.add_typer(jobs_app, name="jobs")
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON value instead of text.")]
+JobId = Annotated[str, typer.Argument(metavar="ID", help="A job's id, as `jobs list` shows it.")]
+Files = Annotated[list[Path], typer.Argument(metavar="FILE...", help="Data files or folders, in this order.")]
+
+
+def one_line(command: Callable[P, R]) -> Callable[P, R]:
+    """Turn an `AppError` into one line on stderr and the right exit code."""
+
+    @wraps(command)
+    def run(*args: P.args, **kwargs: P.kwargs) -> R:
+        try:
+            return command(*args, **kwargs)
+        except AppError as error:
+            typer.echo(f"firsttune: {' '.join(words.explain('en', error).split())}", err=True)
+            raise typer.Exit(2 if isinstance(error, UsageError) else 1) from error
+
+    return run
+
+
+@app.command()
+@one_line
+def download(
+    source: Annotated[str, typer.Argument(metavar="ID_OR_URL", help="owner/name, or the address of a page.")],
+    endpoint: Annotated[str, typer.Option(help="The Hub or a mirror of it.")] = hub.ENDPOINTS[0],
+    revision: Annotated[str, typer.Option(help="Branch, tag or commit; else the one in the URL, or main.")] = "",
+    include: Annotated[list[str] | None, typer.Option(metavar="GLOB", help="Only these; may be repeated.")] = None,
+    exclude: Annotated[list[str] | None, typer.Option(metavar="GLOB", help="Not these; may be repeated.")] = None,
+    to: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder to write; else one named as the dataset.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Fetch a dataset from the Hugging Face Hub; goes on where an earlier download broke off."""
+    ref = hub.parse(source)
+    if revision:
+        ref = hub.Ref(ref.repo, revision, ref.kind)
+    token = hub.token_from_environment()
+    listing = hub.list_files(ref, endpoint, token=token)
+    files = hub.select(listing.files, include or (), exclude or ())
+    target = to or Path(ref.repo.rpartition("/")[2])
+    with _bar("Fetching", sum(file.size for file in files), quiet=as_json) as moved:
+        folder = hub.download(
+            listing, files, target, token=token, progress=lambda progress: moved(progress.done)
+        )
+    answer = {
+        "folder": str(folder.resolve()),
+        "repo": ref.repo,
+        "commit": listing.commit,
+        "files": [asdict(file) for file in files],
+    }
+    _tell(as_json, answer, f"{len(files)} files in {folder}")
+
+
+@app.command()
+@one_line
+def inspect(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A data file.")],
+    rows: Annotated[int, typer.Option(min=1, max=1000, help="How many rows to show.")] = 5,
+    as_json: Json = False,
+) -> None:
+    """Show what a data file holds, its first rows, and which field seems to be what."""
+    kind = records.sniff(file)
+    head = list(islice(records.read(file), max(rows, 25)))
+    good = [row.value for row in head if isinstance(row, records.Record)]
+    guess = formats.detect(good)
+    total = records.page(file, 0, 1).total
+    answer = {
+        "file": str(file),
+        "kind": kind.format,
+        "encoding": kind.encoding,
+        "rows": total,
+        "columns": records.columns(good),
+        "format": guess.format,
+        "fields": guess.fields,
+        "confidence": guess.confidence,
+        "head": [_shown(row) for row in head[:rows]],
+    }
+    lines = [
+        f"{file}: {kind.format}, {kind.encoding}, {total} rows, columns: {', '.join(answer['columns'])}",
+        f"format: {guess.format or 'not recognised'} "
+        + " ".join(f"{role}={column}" for role, column in guess.fields.items()),
+    ]
+    for row in head[:rows]:
+        shown = orjson.dumps(_shown(row), default=str).decode()
+        lines.append(shown if len(shown) <= 300 else f"{shown[:299]}…")
+    _tell(as_json, answer, "\n".join(lines))
+
+
+@app.command()
+@one_line
+def check(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="A chat JSONL file.")],
+    target: Annotated[str, typer.Option(help="Whose rules: " + ", ".join(checking.targets()) + ".")] = "siliconflow",
+    as_json: Json = False,
+) -> None:
+    """Check a chat JSONL file against a platform's rules. Exit code 1 if a rule is broken."""
+    if target not in checking.targets():
+        raise UsageError("usage.unknown_target", target=target, known=", ".join(checking.targets()))
+    report = checking.check_file(file, checking.targets()[target])
+    errors = [finding for finding in report.findings if finding.severity == "error"]
+    lines = [
+        f"{file}:{finding.line}: {finding.severity}: {words.say('en', f'check.{finding.rule}')}"
+        f" ({finding.field}: {finding.value[:60]!r})"
+        for finding in report.findings
+    ]
+    lines.append(f"{report.rows} rows, {len(errors)} errors, {len(report.findings) - len(errors)} warnings")
+    answer = {"rows": report.rows, "findings": [asdict(finding) for finding in report.findings]}
+    _tell(as_json, answer, "\n".join(lines))
+    if errors:
+        raise typer.Exit(1)
+
+
+@app.command()
+@one_line
+def convert(
+    files: Files,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for train.jsonl, validation.jsonl, manifest.json.")],
+    form: Annotated[str, typer.Option("--format", help="Else found by itself.")] = "",
+    mapped: Annotated[
+        list[str] | None, typer.Option("--map", metavar="ROLE=COLUMN", help="May be repeated: user=Question.")
+    ] = None,
+    system: Annotated[str, typer.Option(help="A system prompt put in front of every row.")] = "",
+    reasoning: Annotated[str, typer.Option(help="drop, or think: put in <think> before the answer.")] = "drop",
+    validation: Annotated[float, typer.Option(min=0, max=0.9, help="Share kept back, never trained on.")] = 0.1,
+    seed: Annotated[int, typer.Option(help="Fixes which rows are kept back.")] = 0,
+    target: Annotated[str, typer.Option(help="Whose rules the rows must keep.")] = "siliconflow",
+    as_json: Json = False,
+) -> None:
+    """Turn data files into chat JSONL: training rows, validation rows, and why any row was set aside."""
+    paths = [path for given in files for path in (records.find(given) if given.is_dir() else [given])]
+    if not paths:
+        raise RecordError("record.missing_file", file=str(files[0]))
+    mapping = _mapping(paths[0], form, mapped or [], system, reasoning)
+    request = converting.Request(tuple(paths), out, mapping, validation, seed, target)
+    size = sum(path.stat().st_size for path in paths if path.exists())
+    with _bar("Converting", size, quiet=as_json) as moved:
+        ledger = converting.convert(request, progress=lambda done, _total: moved(done))
+    text = (
+        f"read {ledger.read} = train {ledger.train} + validation {ledger.validation}"
+        f" + set aside {ledger.set_aside}, in {out}"
+    )
+    for reason, rows in ledger.reasons.items():
+        text += f"\n  set aside: {rows} × {reason}"
+    _tell(as_json, asdict(ledger) | {"out": str(out.resolve())}, text)
+
+
+@app.command()
+@one_line
+def train(
+    data: Annotated[Path, typer.Option(metavar="DIR", help="A folder that `convert` wrote.")],
+    model: Annotated[str, typer.Option(help="practice, a model folder, or a Hub id.")] = "practice",
+    given: Annotated[
+        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A hyperparameter; may be repeated.")
+    ] = None,
+    system: Annotated[str, typer.Option(help="The system prompt to talk to the result with.")] = "",
+    endpoint: Annotated[str, typer.Option(help="Where a Hub model is fetched from.")] = hub.ENDPOINTS[0],
+    wait: Annotated[bool, typer.Option("--wait", help="Stay until the job has ended.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Start a training job on this computer. It goes on when this command ends."""
+    backend = backends.BACKENDS["local"]
+    asked = _model(model, endpoint)
+    settings = params.defaults(backend.ranges, practice=model == "practice")
+    settings |= params.checked(dict(_pair(one) for one in given or []), backend.ranges)
+    manifest = converting.manifest(data) or {}
+    system = system or str(manifest.get("mapping", {}).get("system", ""))
+    job = backend.start(data.resolve().name, data, asked, settings, system)
+    if wait:
+        job = _follow(job, quiet=as_json)
+    _tell(as_json, _job(job), _told(job))
+    if job.state == "failed":
+        raise typer.Exit(1)
+
+
+@jobs_app.callback(invoke_without_command=True)
+def jobs(context: typer.Context) -> None:
+    """List the jobs, or look at one of them."""
+    if context.invoked_subcommand is None:
+        jobs_list(as_json=False)
+
+
+@jobs_app.command("list")
+@one_line
+def jobs_list(as_json: Json = False) -> None:
+    """List all jobs, newest first."""
+    rows = joblist.listing()
+    lines = [f"{job.id}  {job.state:8} {job.kind:8} {job.name}" for job in rows]
+    _tell(as_json, [_job(job) for job in rows], "\n".join(lines) or "No jobs yet.")
+
+
+@jobs_app.command("show")
+@one_line
+def jobs_show(job_id: JobId, as_json: Json = False) -> None:
+    """Show one job: its state, its last figures, its result."""
+    job = joblist.get(job_id)
+    _tell(as_json, _job(job), _told(job))
+
+
+@jobs_app.command("log")
+@one_line
+def jobs_log(job_id: JobId) -> None:
+    """Print the end of a job's log."""
+    typer.echo(joblist.get(job_id).folder.log_tail(64_000), nl=False)
+
+
+@jobs_app.command("stop")
+@one_line
+def jobs_stop(job_id: JobId, as_json: Json = False) -> None:
+    """Stop a job; what it has learned or fetched so far is kept."""
+    joblist.stop(job_id)
+    job = joblist.wait(job_id)
+    _tell(as_json, _job(job), _told(job))
+
+
+@app.command()
+@one_line
+def chat(
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="What to ask.")],
+    job_id: Annotated[str, typer.Option("--job", metavar="ID", help="A finished training job.")],
+    base: Annotated[bool, typer.Option("--base", help="Ask the model before tuning instead.")] = False,
+    temperature: Annotated[float, typer.Option(min=0, max=2, help="0 always takes the likeliest word.")] = 0.0,
+    as_json: Json = False,
+) -> None:
+    """Ask a tuned model one question, with the system prompt it was trained with."""
+    job = joblist.get(job_id)
+    if job.backend != "local" or not (job.folder.result() or {}).get("adapter"):
+        raise JobError("job.no_model", id=job_id, state=job.state)
+    system = str(job.folder.asked().get("system", ""))
+    messages = [Message("system", system)] if system else []
+    pair = talk.Talk(job.folder.path)
+    answer = ""
+    try:
+        question = [*messages, Message("user", text)]
+        for piece in pair.reply("base" if base else "tuned", question, temperature=temperature):
+            answer += piece
+            if not as_json:
+                typer.echo(piece, nl=False)
+    finally:
+        pair.close()
+    _tell(as_json, {"job": job_id, "question": text, "answer": answer}, "")
+
+
+def main() -> None:
+    """Run the command line; answers are UTF-8 whatever the console's own encoding is."""
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(encoding="utf-8", errors="replace")
+    app()
+
+
+def _mapping(path: Path, form: str, given: list[str], system: str, reasoning: str) -> formats.Mapping:
+    if reasoning not in ("drop", "think"):
+        raise UsageError("usage.reasoning", value=reasoning)
+    rows = [row.value for row in islice(records.read(path), 25) if isinstance(row, records.Record)]
+    guess = formats.detect(rows)
+    fields = dict(_pair(one) for one in given)
+    name = form or guess.format
+    if not form and given and name not in formats.FORMATS:
+        name = "qa"  # with the columns said, a question and an answer need no recognising
+    if name not in formats.FORMATS:
+        columns, known = ", ".join(records.columns(rows)), ", ".join(formats.FORMATS)
+        if name in formats.DECLINED:
+            raise RecordError("record.declined", file=str(path), format=name, columns=columns)
+        raise UsageError("usage.unknown_format", file=str(path), format=name, columns=columns, known=known)
+    if name == guess.format:
+        fields = guess.fields | fields
+    unknown = [role for role in fields if role not in formats.FORMATS[name].fields]
+    if unknown:
+        known = ", ".join(formats.FORMATS[name].fields)
+        raise UsageError("usage.unknown_role", role=unknown[0], format=name, known=known)
+    return formats.Mapping(name, fields, system, reasoning)
+
+
+def _model(text: str, endpoint: str) -> dict[str, str]:
+    if text == "practice":
+        return {"kind": "practice", "id": "practice"}
+    path = Path(text).expanduser()
+    if path.exists() or text.startswith((".", "/", "~")):
+        return {"kind": "path", "id": str(path.resolve())}
+    ref = hub.parse(text, kind="model")
+    return {"kind": "hub", "id": ref.repo, "revision": ref.revision, "endpoint": endpoint}
+
+
+def _pair(text: str) -> tuple[str, str]:
+    name, sign, value = text.partition("=")
+    if not sign or not name:
+        raise UsageError("usage.pair", text=text)
+    return name.strip(), value.strip()
+
+
+def _follow(job: joblist.Job, *, quiet: bool) -> joblist.Job:
+    said = ""
+
+    def look(now: joblist.Job) -> None:
+        nonlocal said
+        status = now.folder.status()
+        line = f"{now.state} {status.get('phase', '')}"
+        if status.get("steps"):
+            line += f" step {status['step']}/{status['steps']}"
+        if line != said and not quiet:
+            typer.echo(line, err=True)
+            said = line
+
+    return joblist.wait(job.id, seen=look)
+
+
+def _job(job: joblist.Job) -> dict[str, Any]:
+    plain = {name: getattr(job, name) for name in ("id", "kind", "name", "backend", "state", "attempt")}
+    times = {name: getattr(job, name) for name in ("created", "started", "ended")}
+    return plain | times | {
+        "folder": str(job.folder.path),
+        "error": job.error,
+        "status": job.folder.status(),
+        "result": job.folder.result(),
+    }
+
+
+def _told(job: joblist.Job) -> str:
+    lines = [f"{job.id}: {job.state}"]
+    if job.state == "failed" and job.error:
+        lines.append(f"  {words.explain('en', job.error)}")
+    result = job.folder.result() or {}
+    if result.get("eval_loss") is not None and result.get("eval_loss_before") is not None:
+        lines.append(
+            f"  validation loss {result['eval_loss_before']:.3f} -> {result['eval_loss']:.3f}"
+            f" in {result['seconds']:.0f} s, {result['steps']} steps"
+        )
+    return "\n".join([*lines, f"  {job.folder.path}"])
+
+
+def _shown(row: records.Record | records.Broken) -> dict[str, Any]:
+    if isinstance(row, records.Broken):
+        return {"row": row.number, "line": row.line, "broken": words.explain("en", row.error)}
+    return {"row": row.number, "line": row.line, "value": row.value}
+
+
+def _tell(as_json: bool, answer: Any, text: str) -> None:
+    typer.echo(orjson.dumps(answer, default=str, option=orjson.OPT_INDENT_2).decode() if as_json else text)
+
+
+@contextmanager
+def _bar(label: str, total: int, *, quiet: bool) -> Iterator[Callable[[int], None]]:
+    if quiet or not sys.stderr.isatty():
+        yield lambda _done: None
+        return
+    with typer.progressbar(length=max(1, total), label=label, file=sys.stderr) as bar:
+        yield lambda done: bar.update(done - bar.pos)
+
+
+if __name__ == "__main__":
+    main()

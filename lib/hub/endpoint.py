@@ -1,0 +1,58 @@
+"""Where the Hub is asked: huggingface.co, a mirror, an own one; and which of them may see the token."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from huggingface_hub import constants
+
+from lib.errors import HubError
+
+ENDPOINTS = ("https://huggingface.co", "https://hf-mirror.com")
+# The token goes nowhere else; a mirror is somebody else's computer.
+TRUSTED = ENDPOINTS[:1]
+
+
+def check_endpoint(text: str) -> str:
+    """Return an endpoint as `scheme://host[:port][/path]`. Raises `HubError` `hub.bad_endpoint`."""
+    trimmed = text.strip().rstrip("/")
+    if trimmed and "://" not in trimmed:
+        trimmed = f"https://{trimmed}"
+    try:
+        url = urlsplit(trimmed)
+        port = f":{url.port}" if url.port else ""
+    except ValueError:
+        url, port = urlsplit(""), ""
+    named = url.hostname and re.fullmatch(r"[\w.-]+|[\da-f:.]+", url.hostname)
+    if url.scheme not in ("http", "https") or not named or url.username or url.query or url.fragment:
+        # what stands before an @ may be a password
+        raise HubError("hub.bad_endpoint", endpoint=text.strip().rpartition("@")[2][:80])
+    host = f"[{url.hostname}]" if ":" in (url.hostname or "") else url.hostname
+    return f"{url.scheme}://{host}{port}{url.path}"
+
+
+def token_for(endpoint: str, token: str | None) -> str | None:
+    """Return the token to send to `endpoint`: `token` for huggingface.co, None for every other.
+
+    Raises `HubError` `hub.bad_token` when it holds what no token holds, such as a blank or a Chinese character.
+    """
+    token = (token or "").strip()
+    if not token or endpoint not in TRUSTED:
+        return None
+    if not re.fullmatch(r"[\x21-\x7e]+", token):
+        raise HubError("hub.bad_token", endpoint=endpoint)
+    return token
+
+
+def token_from_environment() -> str | None:
+    """Return the token in `$HF_TOKEN`, else the one `hf auth login` stored, else None. Asks no network."""
+    given = os.environ.get("HF_TOKEN") or os.environ.get("HUGGING_FACE_HUB_TOKEN")
+    if given and given.strip():
+        return given.strip()
+    try:
+        return Path(constants.HF_TOKEN_PATH).read_text(encoding="utf-8").strip() or None
+    except (OSError, UnicodeDecodeError):
+        return None

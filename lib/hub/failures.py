@@ -1,0 +1,157 @@
+"""What can go wrong between here and a Hub, as the keys of `HubError`.
+
+    hub.bad_reference      text: what was pasted is no repository       hub.other_site     it is one of another site
+    hub.bad_endpoint       an endpoint that is no address               hub.offline        HF_HUB_OFFLINE forbids asking
+    hub.no_connection      why: dns, refused, reset, closed, tls, proxy, unreachable
+    hub.bounced            a mirror sent us on to `host`, which cannot be reached
+    hub.timeout            no answer within `seconds`                   hub.not_a_hub      a web page answered
+    hub.not_found          no such repository, or a private one         hub.revision_not_found
+    hub.file_not_found     the listing is older than the repository     hub.no_files       nothing in there, or chosen
+    hub.gated              its owner wants to be asked first: `page`    hub.bad_token      the Hub does not know it
+    hub.forbidden          403 without a reason, as a mirror's firewall gives
+    hub.rate_limited       too many requests; `seconds` to wait         hub.server_error   `status`
+    hub.corrupt            a file arrived twice with the wrong bytes    hub.unsafe_name    a file name that is a trap
+    hub.name_clash         two names that are one on this disk          hub.stopped        somebody asked for it
+
+Each names the repository and the endpoint, and the file where it is about one. The causes are those of two
+HTTP libraries, wrapped in each other's exceptions; here they are unwrapped.
+"""
+
+from __future__ import annotations
+
+import socket
+import ssl
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from email.utils import parsedate_to_datetime
+from time import time
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+import httpx2
+import requests
+import urllib3.exceptions
+from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+from huggingface_hub.utils import parse_ratelimit_headers
+
+from lib.errors import Fact, HubError
+from lib.hub.endpoint import ENDPOINTS
+from lib.hub.reference import Reference
+
+Caused = TypeVar("Caused", bound=BaseException)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What was asked of whom; the facts of every error about it."""
+
+    reference: Reference
+    endpoint: str
+    timeout: float
+    token_sent: bool = False
+    file: str = ""
+
+    def error(self, key: str, **more: Fact) -> HubError:
+        """Return the error `hub.KEY`, naming what was asked."""
+        facts: dict[str, Fact] = {"repo": self.reference.repo, "kind": self.reference.kind}
+        facts |= {"revision": self.reference.revision, "endpoint": self.endpoint}
+        if self.file:
+            facts["file"] = self.file
+        return HubError(f"hub.{key}", **(facts | more))
+
+    def answered(self, status: int, headers: Mapping[str, str]) -> HubError:
+        """Return the error for an answer with a status of 400 or more."""
+        code = headers.get("X-Error-Code", "")
+        html = "html" in headers.get("Content-Type", "")
+        if code == "GatedRepo":
+            return self.error("gated", page=self.reference.page(ENDPOINTS[0]))
+        if code == "RevisionNotFound":
+            return self.error("revision_not_found")
+        if code == "EntryNotFound":
+            return self.error("file_not_found")
+        if status == 401 and (self.token_sent or "Invalid credentials" in headers.get("X-Error-Message", "")):
+            return self.error("bad_token")
+        # the Hub answers 401 for what does not exist, so that nobody can find out what is private
+        if code == "RepoNotFound" or status == 401 or (status == 404 and not html):
+            return self.error("not_found")
+        if status == 404:
+            return self.error("not_a_hub")
+        if status == 403:
+            return self.error("forbidden")
+        if status == 429:
+            return self.error("rate_limited", seconds=retry_after(headers) or 60.0)
+        return self.error("server_error", status=status)
+
+    def broken(self, error: BaseException) -> HubError | None:
+        """Return the error for an exception of huggingface_hub, httpx2 or requests; None for any other."""
+        causes = list(_causes(error))
+        refused = _first(causes, HfHubHTTPError)
+        if refused:
+            return self.answered(refused.response.status_code, refused.response.headers)
+        if _first(causes, OfflineModeIsEnabled):
+            return self.error("offline")
+        if not isinstance(error, _NETWORK):
+            return None
+        host = _host(causes)
+        if host and host != urlsplit(self.endpoint).hostname:
+            return self.error("bounced", host=host)
+        if _first(causes, *_TIMEOUTS):
+            return self.error("timeout", seconds=self.timeout)
+        why = next((why for kinds, why in _WHYS if _first(causes, *kinds)), "unreachable")
+        return self.error("no_connection", why=why)
+
+
+def retry_after(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds the server asks to wait: `Retry-After` as a number or a date, or the Hub's `RateLimit`."""
+    value = headers.get("Retry-After", "").strip()
+    if value.isdigit():
+        return float(value)
+    if value:
+        try:
+            return max(0.0, parsedate_to_datetime(value).timestamp() - time())
+        except ValueError:
+            return None
+    limit = parse_ratelimit_headers(headers)
+    return float(limit.reset_in_seconds) if limit and limit.remaining == 0 else None
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """Yield the exception and everything wrapped in it, each once."""
+    seen: set[int] = set()
+    waiting: list[object] = [error]
+    while waiting:
+        one = waiting.pop(0)
+        if not isinstance(one, BaseException) or id(one) in seen:
+            continue
+        seen.add(id(one))
+        yield one
+        # urllib3 keeps the cause in `reason`, requests in `args`
+        waiting += [one.__cause__, one.__context__, getattr(one, "reason", None), *one.args]
+
+
+def _first(causes: list[BaseException], *kinds: type[Caused]) -> Caused | None:
+    return next((one for one in causes if isinstance(one, kinds)), None)
+
+
+def _host(causes: list[BaseException]) -> str:
+    """Return the host that was being asked, after redirects; "" where the exception doesn't say."""
+    for one in causes:
+        try:
+            request = getattr(one, "request", None)
+        except RuntimeError:  # httpx2's way of saying that there is none
+            continue
+        if request is not None:
+            return urlsplit(str(request.url)).hostname or ""
+    return ""
+
+
+_NETWORK = (httpx2.HTTPError, requests.RequestException, urllib3.exceptions.HTTPError, OSError)
+_TIMEOUTS = (httpx2.TimeoutException, requests.Timeout, urllib3.exceptions.TimeoutError, TimeoutError)
+_WHYS: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
+    ((requests.exceptions.ProxyError, urllib3.exceptions.ProxyError, httpx2.ProxyError), "proxy"),
+    ((ssl.SSLError, requests.exceptions.SSLError, urllib3.exceptions.SSLError), "tls"),
+    ((socket.gaierror,), "dns"),
+    ((ConnectionRefusedError,), "refused"),
+    ((ConnectionResetError, BrokenPipeError, httpx2.ReadError, httpx2.WriteError), "reset"),
+    ((urllib3.exceptions.ProtocolError, requests.exceptions.ChunkedEncodingError, httpx2.RemoteProtocolError), "closed"),
+)

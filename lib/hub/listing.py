@@ -1,0 +1,238 @@
+"""What is in a repository, before anything is fetched: the commit, licence, gate, and every file's size and hash."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import PurePosixPath
+from time import monotonic, sleep
+from typing import Any
+from urllib.parse import quote, urlsplit
+
+import httpx2
+from huggingface_hub import DatasetInfo, HfApi, ModelInfo
+from huggingface_hub.utils import build_hf_headers, filter_repo_objects, get_session, hf_raise_for_status
+
+from lib.errors import HubError
+from lib.hub.endpoint import ENDPOINTS, check_endpoint, token_for
+from lib.hub.failures import Asked
+from lib.hub.reference import Reference
+
+AGENT = {"library_name": "firsttune"}
+# Answers that may be different in a moment.
+PASSING = (408, 500, 502, 503, 504)
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteFile:
+    """One file: its path in the repository, its size in bytes, and the hash its bytes must have.
+
+    Large files (LFS) have a `sha256`, small ones a `git_sha1`; "" where the endpoint doesn't tell.
+    """
+
+    path: str
+    size: int
+    sha256: str = ""
+    git_sha1: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Listing:
+    """What `endpoint` has under a reference, pinned to a commit. `gated` is "", "auto" or "manual"."""
+
+    reference: Reference
+    endpoint: str
+    commit: str
+    files: tuple[RemoteFile, ...]
+    license: str = ""
+    gated: str = ""
+    private: bool = False
+
+    @property
+    def size(self) -> int:
+        """The bytes of all files."""
+        return sum(file.size for file in self.files)
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what `from_json` understands, for a job folder. It holds no token."""
+        return asdict(self)
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any]) -> Listing:
+        """Return the listing that `as_json` wrote."""
+        files = tuple(RemoteFile(**file) for file in value["files"])
+        return cls(**{**value, "reference": Reference(**value["reference"]), "files": files})
+
+
+def list_files(
+    reference: Reference, endpoint: str = ENDPOINTS[0], *, token: str | None = None, timeout: float = 15.0
+) -> Listing:
+    """Ask `endpoint` what it has. Returns or raises `HubError` within `timeout` seconds, whatever the server does.
+
+    The token is sent to huggingface.co only.
+    """
+    endpoint = check_endpoint(endpoint)
+    return _Asking(reference, endpoint, token_for(endpoint, token), timeout).within_timeout()
+
+
+def select(
+    files: Collection[RemoteFile], include: Sequence[str] = (), exclude: Sequence[str] = ()
+) -> list[RemoteFile]:
+    """Return the files that match a pattern of `include` (none: all) and none of `exclude`.
+
+    Patterns are those of `hf download`: `*` crosses `/`, `folder/` means all in it, upper case matters.
+    """
+    return list(
+        filter_repo_objects(
+            files, allow_patterns=list(include) or None, ignore_patterns=list(exclude), key=lambda file: file.path
+        )
+    )
+
+
+def suggest(listing: Listing) -> list[RemoteFile]:
+    """Return the files most people want: what the reference points at, else data files, else all.
+
+    For a model that is everything but second copies of the weights and weights for other programs.
+    """
+    at = listing.reference.path.rstrip("/")
+    pointed = [file for file in listing.files if file.path == at or file.path.startswith(f"{at}/")]
+    if pointed:
+        return pointed
+    if listing.reference.kind == "dataset":
+        data = [file for file in listing.files if _ending(file) in _DATA and not _hidden(file)]
+        return data or list(listing.files)
+    return [file for file in listing.files if not _other_weights(file, listing)]
+
+
+class _Asking:
+    """The calls behind one listing, made in a thread of its own."""
+
+    def __init__(self, reference: Reference, endpoint: str, token: str | None, timeout: float) -> None:
+        self.asked = Asked(reference, endpoint, timeout, token_sent=token is not None)
+        self.api = f"{endpoint}/api/{reference.kind}s/{reference.repo}"
+        self.client = HfApi(endpoint=endpoint, token=token or False, **AGENT)
+        self.headers = build_hf_headers(token=token or False, **AGENT)
+        self.until = monotonic() + timeout
+
+    def within_timeout(self) -> Listing:
+        """Return the listing, or raise; in time even where the sockets' own timeouts are not enough.
+
+        Looking up a name has none, and a byte now and then resets them. The thread left behind ends with its socket.
+        """
+        got: list[Listing | BaseException] = []
+
+        def run() -> None:
+            try:
+                got.append(self.listing())
+            except BaseException as error:
+                got.append(error)
+
+        thread = threading.Thread(target=run, name="hub-listing", daemon=True)
+        thread.start()
+        thread.join(self.asked.timeout)
+        result = got[0] if got else self.asked.error("timeout", seconds=self.asked.timeout)
+        if isinstance(result, BaseException):
+            raise result
+        return result
+
+    def listing(self) -> Listing:
+        """Ask up to three times: a reset or an overloaded server deserves another try, a refusal does not."""
+        for pause in (0.3, 1.0, None):
+            try:
+                return self.once()
+            except HubError as error:
+                passing = error.facts.get("why") in ("reset", "closed") or error.facts.get("status") in PASSING
+                if pause is None or not passing or monotonic() + pause > self.until:
+                    raise
+            sleep(pause)
+        raise AssertionError
+
+    def once(self) -> Listing:
+        reference = self.asked.reference
+        try:
+            info = self.info()
+            if info.gated:  # lists are open, files are not: find out now, not at the first byte
+                self.get(f"{self.api}/auth-check", only_coded=True)
+            files = tuple(self.files(str(info.sha)))
+        except HubError:
+            raise
+        except Exception as error:
+            told = self.asked.broken(error)
+            if told is None and isinstance(error, ValueError | KeyError | TypeError | AttributeError):
+                told = self.asked.error("not_a_hub")  # it answered, but not as a Hub does
+            if told is None:
+                raise
+            raise told from error
+        if not files:
+            raise self.asked.error("no_files")
+        licence = info.card_data.get("license") if info.card_data is not None else None
+        return Listing(
+            reference=reference,
+            endpoint=self.asked.endpoint,
+            commit=str(info.sha),
+            files=files,
+            license=", ".join(licence) if isinstance(licence, list) else str(licence or ""),
+            gated=str(info.gated or ""),
+            private=bool(info.private),
+        )
+
+    def info(self) -> DatasetInfo | ModelInfo:
+        reference = self.asked.reference
+        ask = self.client.dataset_info if reference.kind == "dataset" else self.client.model_info
+        # the revision is named even where it is main: some mirrors know no other address
+        info = ask(reference.repo, revision=reference.revision, timeout=self.left())
+        if not info.sha:
+            raise self.asked.error("not_a_hub")
+        return info
+
+    def files(self, commit: str) -> Iterator[RemoteFile]:
+        """Walk the tree's pages. `HfApi.list_repo_tree` does, but without a timeout, and it sleeps through retries."""
+        address: str | None = f"{self.api}/tree/{quote(commit, safe='')}?recursive=true&expand=false"
+        while address:
+            page = self.get(address)
+            for row in page.json():
+                if row["type"] == "file":
+                    large = row.get("lfs") or {}
+                    yield RemoteFile(
+                        path=row["path"],
+                        size=int(large.get("size", row["size"])),
+                        sha256=large.get("oid", ""),
+                        git_sha1="" if large else row.get("oid", ""),
+                    )
+            onward = page.links.get("next", {}).get("url")
+            # only the cursor is taken: a mirror may leave another host in it, and the token stays where it may go
+            address = f"{self.api}/tree/{quote(commit, safe='')}?{urlsplit(onward).query}" if onward else None
+
+    def get(self, address: str, *, only_coded: bool = False) -> httpx2.Response:
+        """Return the answer, or raise; with `only_coded` a refusal counts only where it says that it is a Hub's."""
+        answer = get_session().get(address, headers=self.headers, timeout=self.left())
+        if not only_coded or "X-Error-Code" in answer.headers:
+            hf_raise_for_status(answer)
+        return answer
+
+    def left(self) -> float:
+        left = self.until - monotonic()
+        if left <= 0:
+            raise self.asked.error("timeout", seconds=self.asked.timeout)
+        return left
+
+
+def _ending(file: RemoteFile) -> str:
+    path = PurePosixPath(file.path.lower())
+    return path.with_suffix("").suffix if path.suffix in (".gz", ".zst", ".bz2", ".xz") else path.suffix
+
+
+def _hidden(file: RemoteFile) -> bool:
+    return file.path.startswith(".") or PurePosixPath(file.path).name in ("dataset_infos.json", "dataset_info.json")
+
+
+def _other_weights(file: RemoteFile, listing: Listing) -> bool:
+    if _ending(file) in _OTHER_PROGRAMS or file.path.startswith(("onnx/", "openvino/", "coreml/", "original/")):
+        return True
+    safe = any(_ending(other) == ".safetensors" for other in listing.files)
+    return safe and _ending(file) in (".bin", ".pt", ".pth", ".ckpt")
+
+
+_DATA = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet")
+_OTHER_PROGRAMS = (".gguf", ".onnx", ".msgpack", ".h5", ".ot", ".tflite", ".mlmodel", ".mlpackage", ".onnx_data")

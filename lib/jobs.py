@@ -1,0 +1,619 @@
+"""The job list, and the runner that works it off.
+
+The list is `jobs.db` (SQLite) in the workspace; beside it each job has a folder (lib/jobfolder.py). The
+runner, `python -m lib.jobs`, is a process of its own: started by whoever finds work waiting, one per
+workspace, gone again after IDLE seconds without work. It starts every job as one more process and watches it.
+
+    queued ──> running ──> done, failed or stopped
+       ^          │
+       └──────────┘  died without a result: started again, at most ATTEMPTS times, to go on where it was
+
+Page, runner and job may each be killed at any moment. What is so is read from the job's folder: a
+`result.json` says that it ended and how, so nobody needs to have been there; else a living process in
+`process.json`, or a held `job.lock`, says that it runs; else it died.
+
+Jobs of a platform that cannot be asked (`keep`) stand in the same list; their state is set by hand.
+
+To add a kind of job: a row in KINDS and a function in lib/worker.py. A test registers a script of its own.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import os
+import shutil
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import orjson
+import psutil
+from filelock import FileLock, Timeout
+
+from lib.errors import AppError, JobError, UsageError, WorkspaceError
+from lib.jobfolder import JobFolder
+from lib.workspace import free_bytes, inside, new_id, room, root, told
+
+ROOT = Path(__file__).resolve().parent.parent
+STATES = ("queued", "running", "done", "failed", "stopped")
+ENDED = ("done", "failed", "stopped")
+DATA = ("train.jsonl", "validation.jsonl", "manifest.json")
+
+ATTEMPTS = 3  # a job that takes its process down three times will do so a fourth time
+IDLE = 20.0  # seconds the runner stays without work: long enough for the next click to find it awake
+TICK = 0.2  # seconds between two looks: a fifth of what a person notices as waiting
+STARTING = (
+    10.0  # seconds a started process may take to say in process.json who it is (a cold Python, a busy disk)
+)
+LEAVING = 10.0  # seconds a process may live on after its result.json, before it is ended
+TROUBLE = 2.0  # seconds to wait when the disk refused
+KILL = 5.0  # seconds between SIGTERM and SIGKILL
+BUSY = 75  # exit code of a job process that found another one at work in its folder (EX_TEMPFAIL)
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of job.
+
+    Of all jobs in a `lane` one runs at a time, oldest first. `grace`: seconds from the wish to stop until the
+    process is told by signal. `command`: what follows the Python interpreter; the job's folder comes last.
+    """
+
+    lane: str
+    grace: float
+    command: tuple[str, ...] = ("-m", "lib.worker")
+
+
+# A trainer stops between two steps and then saves; a step of a half-billion model on two cores takes 5 to 20
+# seconds (43 tokens a second, rows of up to 256; measured 2026-11). Downloads and conversions look all the time.
+KINDS: dict[str, Kind] = {
+    "train": Kind(lane="compute", grace=30),
+    "download": Kind(lane="network", grace=5),
+    "convert": Kind(lane="disk", grace=5),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """One job as it is now.
+
+    Times are seconds since 1970: `created`, `started` (the last attempt), `ended`; None for what is to come.
+    `error` is `{"key", "facts"}` of a failed job. `folder` is where all of it lies.
+    """
+
+    id: str
+    kind: str
+    name: str
+    backend: str
+    state: str
+    created: float
+    started: float | None
+    ended: float | None
+    attempt: int
+    error: dict[str, Any] | None
+    folder: JobFolder
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One change of state: when, to what, and why where that needs saying (`died`, `again`)."""
+
+    at: float
+    state: str
+    note: str
+
+
+def submit(kind: str, name: str, asked: dict[str, Any], *, data: Path | None = None) -> Job:
+    """Put a job into the list and return it; it starts by itself.
+
+    `asked` goes into the folder's `job.json`, with the kind and the name. The files of a conversion in `data`
+    go into the folder's `data/` (as hard links where the disk can), so the job holds all it needs.
+    """
+    if kind not in KINDS:
+        raise UsageError("job.unknown_kind", kind=kind, known=", ".join(KINDS))
+    job = _enter(kind, name, asked, "local", data)
+    start_runner()
+    return job
+
+
+def keep(
+    name: str, asked: dict[str, Any], *, backend: str, kind: str = "train", data: Path | None = None
+) -> Job:
+    """Put a job into the list that a platform does and whose state is set by hand."""
+    return _enter(kind, name, asked, backend, data)
+
+
+def set_state(job_id: str, state: str) -> Job:
+    """Set the state of a kept job. Raises `JobError` for a job of this computer: it knows its own."""
+    if state not in STATES:
+        raise UsageError("job.unknown_state", state=state, known=", ".join(STATES))
+    with _list(write=True) as db:
+        row = _row(db, job_id)
+        if row["backend"] == "local":
+            raise JobError("job.knows_its_state", name=row["name"])
+        if row["state"] != state:
+            _move(db, row, state)
+    return get(job_id)
+
+
+def get(job_id: str) -> Job:
+    """Return a job as it is now. Raises `JobError` where there is none with this id."""
+    with _list() as db:
+        job = _job(_row(db, job_id))
+    _wake([job])
+    return job
+
+
+def listing(kind: str = "") -> list[Job]:
+    """Return all jobs, or those of a kind, newest first."""
+    with _list() as db:
+        rows = db.execute("select * from job where ? in ('', kind) order by rowid desc", (kind,)).fetchall()
+    jobs = [_job(row) for row in rows]
+    _wake(jobs)
+    return jobs
+
+
+def events(job_id: str) -> list[Event]:
+    """Return a job's changes of state, oldest first."""
+    with _list() as db:
+        rows = db.execute(
+            "select at, state, note from event where job = ? order by seq", (job_id,)
+        ).fetchall()
+    return [Event(**row) for row in rows]
+
+
+def stop(job_id: str) -> Job:
+    """Stop a job: a waiting one at once, a running one after its step. One that has ended stays as it is.
+
+    A process that does not stop by itself within its kind's grace is ended by signal.
+    """
+    with _list(write=True) as db:
+        row = _row(db, job_id)
+        if row["backend"] != "local":
+            raise JobError("job.stop_there", name=row["name"])
+        if row["state"] == "queued":
+            _move(db, row, "stopped")
+    folder = _folder(row["id"])
+    with contextlib.suppress(FileNotFoundError):  # a deleted folder: the runner ends its process
+        if row["state"] == "queued" and folder.path.is_dir():
+            folder.halt()
+        elif row["state"] == "running":
+            folder.want_stop()
+            start_runner()
+    return get(job_id)
+
+
+def wait(job_id: str, *, seen: Callable[[Job], None] | None = None) -> Job:
+    """Return a job once it has ended; `seen` is called with it several times a second until then."""
+    while True:
+        job = get(job_id)
+        if seen:
+            seen(job)
+        if job.state in ENDED:
+            return job
+        time.sleep(TICK)
+
+
+def resume(job_id: str) -> Job:
+    """Queue a stopped or failed job again; its process goes on from what it finds in the folder."""
+    with _list(write=True) as db:
+        row = _row(db, job_id)
+        if row["backend"] != "local" or row["state"] not in ("stopped", "failed"):
+            raise JobError("job.cannot_resume", name=row["name"], state=row["state"])
+        folder = _folder(row["id"])
+        folder.asked()
+        for name in ("stop", "result.json"):
+            (folder.path / name).unlink(missing_ok=True)
+        _move(db, row, "queued", note="again")
+        db.execute("update job set attempt = 0 where id = ?", (row["id"],))
+    start_runner()
+    return get(job_id)
+
+
+def measured_speed(model: dict[str, str]) -> float | None:
+    """Return the trained tokens per second of the last finished run of a model here, or None."""
+    for job in listing("train"):
+        if job.state != "done" or job.backend != "local":
+            continue
+        then = job.folder.asked().get("model") or {}
+        speed = (job.folder.result() or {}).get("tokens_per_second")
+        if speed and all(then.get(name) == model.get(name) for name in ("kind", "id")):
+            return float(speed)
+    return None
+
+
+def validation_questions(job: Job, most: int) -> list[str]:
+    """Return the first question of up to `most` of a job's validation rows, each once."""
+    questions: dict[str, None] = {}
+    try:
+        with (job.folder.path / "data" / "validation.jsonl").open("rb") as file:
+            for line in file:
+                turns = orjson.loads(line)["messages"]
+                questions.update(
+                    dict.fromkeys([turn["content"] for turn in turns if turn["role"] == "user"][:1])
+                )
+                if len(questions) >= most:
+                    break
+    except FileNotFoundError:
+        pass
+    return list(questions)
+
+
+def start_runner() -> None:
+    """Start the runner, detached, unless it is there. A second one leaves at once."""
+    _started[:] = [process for process in _started if process.poll() is None]  # reaps those that left
+    runner = JobFolder(root() / "runner")
+    if runner.process() is None:
+        with told(runner.path):
+            runner.path.mkdir(exist_ok=True)
+        _started.append(_spawn(["-m", "lib.jobs"], runner.path / "log.txt"))
+
+
+def run(idle: float = IDLE) -> None:
+    """Be the runner: work off the list until there has been nothing to do for `idle` seconds."""
+    folder = JobFolder(root() / "runner")
+    with told(folder.path):
+        folder.path.mkdir(exist_ok=True)
+    while True:
+        try:
+            with folder.working():
+                _Runner().work(idle)
+                (folder.path / "process.json").unlink(missing_ok=True)
+        except JobError as error:
+            if error.key != "job.busy":
+                raise
+            return
+        # Whoever entered a job while process.json named us started no runner. So look once more, now that
+        # neither file nor lock is ours: what came before is seen here, what comes after starts its own.
+        if not _waiting():
+            return
+
+
+class _Runner:
+    """What the runner remembers between two looks; all of it can be lost without harm."""
+
+    def __init__(self) -> None:
+        self.kids: dict[str, subprocess.Popen[bytes]] = {}
+        self.since: dict[tuple[str, str], float] = {}  # (what, job id) -> monotonic time it was first seen
+
+    def work(self, idle: float) -> None:
+        last = time.monotonic()
+        while time.monotonic() - last < idle:
+            try:
+                if self.look():
+                    last = time.monotonic()
+            except (sqlite3.Error, WorkspaceError, OSError):
+                traceback.print_exc()  # a full disk, say: it may pass, and the jobs go on meanwhile
+                time.sleep(TROUBLE)
+            time.sleep(TICK)
+
+    def look(self) -> bool:
+        """Bring the list in line with what is so, start what can start; return whether there is work."""
+        with _list() as db:
+            rows = db.execute("select * from job where backend = 'local' and state = 'running'").fetchall()
+        for row in rows:
+            self.guarded(self.settle, row)
+        with _list() as db:
+            free = db.execute(
+                "select lane from job where backend = 'local' and state in ('queued', 'running')"
+                " group by lane having max(state = 'running') = 0"
+            ).fetchall()
+        for (lane,) in free:
+            row = self.claim(lane)
+            if row is not None:
+                self.guarded(self.start, row)
+        return _waiting()
+
+    def guarded(self, act: Callable[[sqlite3.Row], None], row: sqlite3.Row) -> None:
+        """Keep one job's trouble from the others."""
+        try:
+            act(row)
+        except (sqlite3.Error, WorkspaceError):
+            raise  # the disk, not the job
+        except AppError as error:
+            self.end(row, "failed", error)
+        except Exception as error:
+            traceback.print_exc()
+            self.end(row, "failed", unexpected(error))
+
+    def claim(self, lane: str) -> sqlite3.Row | None:
+        with _list(write=True) as db:
+            row: sqlite3.Row | None = db.execute(
+                "select * from job where backend = 'local' and state = 'queued' and lane = ?"
+                " order by rowid limit 1",
+                (lane,),
+            ).fetchone()
+            if row is not None:
+                db.execute("update job set attempt = attempt + 1 where id = ?", (row["id"],))
+                _move(db, row, "running")
+                row = _row(db, row["id"])
+        return row
+
+    def start(self, row: sqlite3.Row) -> None:
+        folder = _folder(row["id"])
+        folder.asked()
+        lock = FileLock(folder.path / "job.lock")
+        try:
+            with lock.acquire(timeout=0):
+                # from here on process.json names a process of this attempt, or nobody yet
+                (folder.path / "process.json").unlink(missing_ok=True)
+        except Timeout:
+            return  # one that had not been heard of is at work after all
+        command = [*orjson.loads(row["command"]), str(folder.path)]
+        self.kids[row["id"]] = _spawn(command, folder.path / "log.txt")
+
+    def settle(self, row: sqlite3.Row) -> None:
+        """Find out whether a running job still runs; if not, say how it ended or queue it again."""
+        folder = _folder(row["id"])
+        kid = self.kids.get(row["id"])
+        code = kid.poll() if kid else None
+        if code == BUSY:
+            del self.kids[row["id"]]  # another one was first: watch that one
+            kid = code = None
+        process = psutil.Process(kid.pid) if kid and code is None else folder.process()
+        unheard = kid is None and not (folder.path / "process.json").exists()
+        starting = unheard and 0 <= time.time() - row["started"] < STARTING
+        # The lock tells where a clock that was set right has shifted every process's start time. It is not
+        # tried before the process has named itself, so that our trying it cannot keep that process out.
+        at_work = process is not None or starting or (kid is None and not unheard and _locked(folder))
+        ended = _ending(folder)  # asked after the process: a result is there before its process goes
+        if at_work:
+            if ended and self.waited("leaving", row) > LEAVING:
+                self.signal(process, kill=True)
+            elif not ended and not folder.path.is_dir():
+                self.signal(process, kill=True)  # deleted under it: there is nowhere left to put a result
+            elif not ended and folder.stop_wanted():
+                self.hurry(row, process)
+        elif ended:
+            state, error = ended
+            self.end(row, state, error, told_already=True)
+        elif folder.stop_wanted():
+            self.end(row, "stopped")
+        elif code is not None and code >= 0 and os.name == "posix":
+            raise JobError("job.exited", code=code)  # not killed: it left by itself, so it would again
+        elif row["attempt"] >= ATTEMPTS:
+            raise JobError("job.died", attempts=row["attempt"])
+        else:
+            folder.asked()
+            with _list(write=True) as db:
+                _move(db, row, "queued", note="died")
+            self.forget(row)
+
+    def hurry(self, row: sqlite3.Row, process: psutil.Process | None) -> None:
+        waited, grace = self.waited("stopping", row), row["grace"]
+        if waited > grace + KILL:
+            self.signal(process, kill=True)
+        elif waited > grace and ("signalled", row["id"]) not in self.since:
+            self.waited("signalled", row)
+            self.signal(process, kill=False)
+
+    def signal(self, process: psutil.Process | None, *, kill: bool) -> None:
+        """Tell a process and all it started to end."""
+        if process is None:
+            return
+        with contextlib.suppress(psutil.Error):
+            for each in [*process.children(recursive=True), process]:
+                with contextlib.suppress(psutil.Error):
+                    each.send_signal(signal.SIGKILL if kill and os.name == "posix" else signal.SIGTERM)
+
+    def waited(self, what: str, row: sqlite3.Row) -> float:
+        """Return the seconds since `what` was first seen of a job; by a clock that does not jump."""
+        return time.monotonic() - self.since.setdefault((what, row["id"]), time.monotonic())
+
+    def end(self, row: sqlite3.Row, state: str, error: Any = None, *, told_already: bool = False) -> None:
+        folder = _folder(row["id"])
+        if not told_already and (folder.path / "job.json").is_file():
+            if state == "stopped":
+                folder.halt()
+            else:
+                folder.fail(error)
+        told_error = error.as_json() if isinstance(error, AppError) else error
+        with _list(write=True) as db:
+            _move(db, row, state, error=told_error)
+        self.forget(row)
+
+    def forget(self, row: sqlite3.Row) -> None:
+        self.kids.pop(row["id"], None)
+        self.since = {key: at for key, at in self.since.items() if key[1] != row["id"]}
+
+
+def unexpected(error: BaseException) -> JobError:
+    """Return the `JobError` for an exception that nobody foresaw; its traceback belongs in the log."""
+    return JobError("job.unexpected", error=f"{type(error).__name__}: {error}"[:300])
+
+
+SCHEMA = """
+create table if not exists job(
+    id text primary key, kind text, name text, backend text, lane text, grace real, command text,
+    state text, created real, started real, ended real, attempt integer default 0, error text);
+create index if not exists job_state on job(state);
+create table if not exists event(seq integer primary key, job text, at real, state text, note text);
+create index if not exists event_job on event(job, seq);
+pragma user_version = 1;
+"""
+
+_started: list[subprocess.Popen[bytes]] = []
+
+
+@contextmanager
+def _list(*, write: bool = False) -> Iterator[sqlite3.Connection]:
+    """Open the list; with `write`, all of the block happens or none of it."""
+    path = root() / "jobs.db"
+    try:
+        with closing(sqlite3.connect(path, timeout=30, isolation_level=None)) as db:
+            db.row_factory = sqlite3.Row
+            if db.execute("pragma user_version").fetchone()[0] == 0:
+                with FileLock(path.with_suffix(".lock")):  # two at once cannot both switch to WAL
+                    db.execute("pragma journal_mode = wal")
+                    db.executescript(SCHEMA)
+            if not write:
+                yield db
+                return
+            db.execute("begin immediate")
+            try:
+                yield db
+                db.execute("commit")
+            except BaseException:
+                if db.in_transaction:
+                    db.execute("rollback")
+                raise
+    except sqlite3.DatabaseError as error:
+        name = getattr(error, "sqlite_errorname", "")
+        if name == "SQLITE_FULL":
+            raise WorkspaceError("workspace.disk_full", path=str(path), free=free_bytes(path)) from error
+        if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
+            raise WorkspaceError("workspace.not_writable", path=str(path)) from error
+        if name.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")):
+            raise WorkspaceError("job.list_broken", path=str(path)) from error
+        raise
+
+
+def _enter(kind: str, name: str, asked: dict[str, Any], backend: str, data: Path | None) -> Job:
+    path = room("jobs") / new_id(name)
+    row = KINDS[kind]
+    try:
+        folder = JobFolder.create(path, asked | {"kind": kind, "name": name, "backend": backend})
+        if data is not None:
+            _link(data, folder.path / "data")
+        values = (path.name, kind, name, backend, row.lane, row.grace, orjson.dumps(row.command), time.time())
+        with _list(write=True) as db:
+            db.execute(
+                "insert into job(id, kind, name, backend, lane, grace, command, created)"
+                " values(?, ?, ?, ?, ?, ?, ?, ?)",
+                values,
+            )
+            _move(db, _row(db, path.name), "queued")
+            return _job(_row(db, path.name))
+    except BaseException:
+        shutil.rmtree(path, ignore_errors=True)
+        raise
+
+
+def _link(source: Path, target: Path) -> None:
+    with told(target):
+        target.mkdir()
+        for name in DATA:
+            if (source / name).is_file():
+                try:
+                    os.link(source / name, target / name)
+                except OSError:  # another disk, or one without links
+                    shutil.copyfile(source / name, target / name)
+
+
+def _row(db: sqlite3.Connection, job_id: str) -> sqlite3.Row:
+    row: sqlite3.Row | None = db.execute("select * from job where id = ?", (job_id,)).fetchone()
+    if row is None:
+        raise JobError("job.unknown", id=job_id)
+    return row
+
+
+def _move(db: sqlite3.Connection, row: sqlite3.Row, state: str, *, note: str = "", error: Any = None) -> None:
+    now = time.time()
+    facts = {"id": row["id"], "state": state, "error": orjson.dumps(error) if error else None, "now": now}
+    db.execute(
+        "update job set state = :state, error = :error, started = iif(:state = 'running', :now, started),"
+        " ended = iif(:state in ('queued', 'running'), null, :now) where id = :id",
+        facts,
+    )
+    db.execute("insert into event(job, at, state, note) values(?, ?, ?, ?)", (row["id"], now, state, note))
+
+
+def _folder(job_id: str) -> JobFolder:
+    return JobFolder(inside(room("jobs"), job_id))
+
+
+def _job(row: sqlite3.Row) -> Job:
+    """Read a row together with its folder, which knows of an end before the list does."""
+    folder = _folder(row["id"])
+    state, error = row["state"], orjson.loads(row["error"]) if row["error"] else None
+    try:
+        folder.asked()
+    except (JobError, OSError):
+        state, error = "failed", JobError("job.folder_broken", folder=str(folder.path)).as_json()
+    else:
+        if state == "running" and row["backend"] == "local":
+            state, error = _ending(folder) or (state, error)
+    return Job(
+        id=row["id"],
+        kind=row["kind"],
+        name=row["name"],
+        backend=row["backend"],
+        state=state,
+        created=row["created"],
+        started=row["started"],
+        ended=row["ended"],
+        attempt=row["attempt"],
+        error=error,
+        folder=folder,
+    )
+
+
+def _ending(folder: JobFolder) -> tuple[str, dict[str, Any] | None] | None:
+    result = folder.result()
+    if result is None or result.get("state") not in ENDED:
+        return None
+    failed = result["state"] == "failed"
+    return result["state"], {"key": result.get("key"), "facts": result.get("facts") or {}} if failed else None
+
+
+def _locked(folder: JobFolder) -> bool:
+    """Return whether a process holds the folder's lock."""
+    lock = FileLock(folder.path / "job.lock")
+    try:
+        lock.acquire(timeout=0)
+    except Timeout:
+        return True
+    lock.release()
+    return False
+
+
+def _waiting() -> bool:
+    with _list() as db:
+        return bool(
+            db.execute(
+                "select 1 from job where backend = 'local' and state in ('queued', 'running') limit 1"
+            ).fetchone()
+        )
+
+
+def _wake(jobs: list[Job]) -> None:
+    """Start the runner where a reader sees work and nobody to do it (all were killed, or a reboot)."""
+    if any(job.backend == "local" and job.state not in ENDED for job in jobs):
+        start_runner()
+
+
+def _spawn(command: list[str], log: Path) -> subprocess.Popen[bytes]:
+    """Start a Python process that outlives this one, finds `lib` from any folder and prints into `log`."""
+    path = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))
+    env = os.environ | {
+        "FIRSTTUNE_HOME": str(root()),  # as an absolute path: the new process stands elsewhere
+        "PYTHONPATH": path,
+        "PYTHONUTF8": "1",
+        "PYTHONUNBUFFERED": "1",  # the log's last words are there when it is killed
+        # Idle threads sleep instead of spinning: on a busy machine torch is otherwise 6 to 24 times slower.
+        # Source: measured 2026-11, PyTorch 2.13 on two shared cores.
+        "OMP_WAIT_POLICY": "PASSIVE",
+    }
+    apart: dict[str, Any] = {"start_new_session": True}
+    if sys.platform == "win32":
+        apart = {"creationflags": subprocess.DETACHED_PROCESS | subprocess.CREATE_NEW_PROCESS_GROUP}
+    words = [sys.executable, *command]
+    with told(log), log.open("ab") as out:
+        return subprocess.Popen(
+            words, stdin=subprocess.DEVNULL, stdout=out, stderr=out, cwd=ROOT, env=env, **apart
+        )
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(prog="python -m lib.jobs", description="The runner of the job list.")
+    parser.add_argument("--idle", type=float, default=IDLE, help="seconds to stay without work")
+    run(parser.parse_args().idle)

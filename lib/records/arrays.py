@@ -1,0 +1,306 @@
+"""The rows of a JSON array, cut out of the file block by block.
+
+    [{"Question": "…", …}, {"Question": "…", …}]      and pretty-printed, and nested as in {"rows": [{"row": {…}}]}
+
+In each block the last place is sought where a record like the first one seems to begin; what lies before it is
+parsed in one go. A parse that succeeds proves the cut: no beginning of a row of JSON values ends inside a
+string or an object. Where the proof fails, and for everything orjson does not keep exactly, values are read
+one at a time by Python's own parser. Objects that follow each other without an array around them are read
+that way too.
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Any
+
+import orjson
+
+from lib.records.json_text import BadNumber, decode, doubtful
+from lib.records.lines import ended_early
+from lib.records.row import Broken, Mark, Piece, Progress, Record, Start
+from lib.records.shape import MOST, Shape
+from lib.records.source import behind, open_utf8
+
+# Larger blocks are slower: 4 MB ones take 2.5 times the CPU, their strings no longer fit the cache.
+BLOCK = 1 << 16
+_TRIES = 3
+_SPACE = re.compile(r"[ \t\r\n]*")
+_NOT_UTF8 = re.compile("[\udc80-\udcff]")
+_CONTINUATION = bytes(range(0x80, 0xC0))
+
+
+def read(shape: Shape, start: Start, progress: Progress, mark: Mark | None = None) -> Iterator[Piece]:
+    """Yield the rows of an array, or of objects one after the other (kind "objects").
+
+    `mark` is told where each block of rows begins.
+    """
+    reader = _Reader(shape, start)
+    with reader.file:
+        while not reader.over:
+            reader.fill()
+            if mark and reader.steady:
+                mark(Start(reader.offset, reader.number, reader.line))
+            yield from reader.many() or reader.one_by_one()
+            if progress:
+                progress(behind(reader.file))
+    if progress:
+        progress(shape.size)
+
+
+class _Block:
+    """Rows parsed in one go; their lines are counted only when somebody asks."""
+
+    def __init__(self, text: bytes, first: int, line: int) -> None:
+        self._text, self._first, self._line = text, first, line
+        self._lines: list[int] = []
+
+    def of(self, number: int) -> int:
+        if not self._lines:
+            text, at, line = self._text.decode("utf-8"), 0, self._line
+            while (begin := _after_space(text, at)) < len(text):
+                line += text.count("\n", at, begin)
+                self._lines.append(line)
+                end = decode(text, begin)[1]
+                comma = text.index(",", end)
+                line += text.count("\n", begin, comma)
+                at = comma + 1
+        return self._lines[number - self._first]
+
+
+class _Reader:
+    """A window on the file: `buffer` from `at` on, which is byte `offset` of the file, on line `line`.
+
+    `span` bytes of it are looked at; it doubles while no whole row fits, so that a huge row costs no more
+    than twice its size. `number` is that of the next row. `fault` is a broken row whose end is still sought.
+    """
+
+    def __init__(self, shape: Shape, start: Start) -> None:
+        self.shape = shape
+        self.number = start.number
+        self.offset = start.offset or shape.begin
+        self.line = start.line if start.offset else shape.begin_line
+        self.buffer, self.at, self.span = b"", 0, BLOCK
+        self.file = open_utf8(shape, self.offset if shape.encoding == "utf-8" else 0)
+        if shape.encoding != "utf-8":
+            self.file.read(self.offset)
+        self.ended = self.over = False
+        self.inside = shape.kind == "array"  # between the brackets of an array
+        self.comma = self.offset > shape.begin  # a comma came, and no row after it yet
+        self.fault: Broken | None = None
+        self._next_row = _next_row(shape.key)
+        self._counted = (-1, 0, 0)
+        self._seen = (0, 0)
+
+    @property
+    def steady(self) -> bool:
+        """Whether a reader could start afresh here."""
+        return not self.fault and self.inside == (self.shape.kind == "array")
+
+    def fill(self) -> None:
+        """Read on until `span` bytes are there or the file ends."""
+        missing = self.span - (len(self.buffer) - self.at)
+        if missing > 0 and not self.ended:
+            part = self.file.read(max(missing, BLOCK))
+            self.ended = len(part) < max(missing, BLOCK)  # a buffered reader gives less only at the end
+            self.buffer, self.at = self.buffer[self.at :] + part, 0
+
+    def many(self) -> list[Piece]:
+        """Take all rows up to the last place in the window where one seems to begin; [] if unproven."""
+        key = self.shape.key
+        if not key or not self.inside or self.fault:
+            return []
+        end = min(self.at + self.span, len(self.buffer))
+        for _ in range(_TRIES):
+            end = self.buffer.rfind(key, self.at + 1, end)
+            if end < 0:
+                return []
+            text = self.buffer[self.at : end]
+            rows = text.rstrip()
+            if not rows.endswith(b","):
+                continue
+            try:
+                values = orjson.loads(b"[%b]" % rows[:-1])
+            except orjson.JSONDecodeError:
+                continue
+            if doubtful(values):
+                return []
+            block = _Block(text, self.number, self.line)
+            unwrap = self.shape.unwrap
+            pieces: list[Piece] = []
+            for number, value in enumerate(values, self.number):
+                if type(value) is dict and not unwrap:
+                    pieces.append(Record(number, value, block))
+                else:
+                    pieces.append(self._piece(number, value, block))
+            self._take(len(text))
+            self.number += len(values)
+            self.comma = True
+            return pieces
+        return []
+
+    def one_by_one(self) -> Iterator[Piece]:
+        """Take the rows of the window singly, and say what is broken."""
+        text, whole = self._text()
+        self._seen = (0, self.line)
+        at = 0
+        while not self.over:
+            if self.fault:
+                found = self._next_row.search(text, at)
+                if not found and not self._final:
+                    at = max(at, len(text) - 200)  # a row's beginning may be cut here
+                    break
+                if found and self.fault.reason == "truncated":
+                    self.fault = replace(self.fault, key="record.bad_json")
+                yield self.fault
+                self.fault, self.over = None, not found
+                at = found.end() if found else len(text)
+                continue
+            at = _after_space(text, at)
+            if at == len(text):
+                if not self._final:
+                    break
+                self.over = True
+                if self.inside:
+                    yield self._broken("truncated", text, at)
+            elif self.inside and text[at] == "]":
+                if self.comma:
+                    yield self._broken("trailing_comma", text, at)
+                at += 1
+                self.inside = self.comma = False
+                self.over = self.shape.nested
+            elif not self.inside and self.shape.kind == "array":
+                yield self._broken("after_end", text, at)
+                self.inside = text[at] == "["
+                self.over = not self.inside
+                at += 1
+            else:
+                try:
+                    value, end = decode(text, at)
+                except (json.JSONDecodeError, BadNumber, RecursionError) as error:
+                    early = isinstance(error, json.JSONDecodeError) and ended_early(error)
+                    if early and not self._final and self.span < MOST:
+                        break
+                    self.fault = self._complaint(error, early, text, at)
+                    at += 1
+                    continue
+                following = _after_space(text, end)
+                if following == len(text) and not self._final:
+                    break
+                escaped = None if whole else _NOT_UTF8.search(text, at, end)
+                if escaped:
+                    yield self._broken("bad_bytes", text, escaped.start(), text[at:])
+                else:
+                    self.number += 1
+                    yield self._piece(self.number - 1, value, self._line(text, at))
+                after = text[following : following + 1]
+                self.comma = after == ","
+                if self.inside and after == "{":
+                    yield self._broken("missing_comma", text, following)
+                at = following + self.comma
+        self._take(len(text[:at].encode("utf-8", "surrogateescape")))
+        if not at:
+            self.span *= 2
+
+    @property
+    def _final(self) -> bool:
+        return self.ended and len(self.buffer) - self.at <= self.span
+
+    def _take(self, size: int) -> None:
+        """Put `size` bytes behind."""
+        self.line += self.buffer.count(b"\n", self.at, self.at + size)
+        self.offset += size
+        self.at += size
+        if size:
+            self.span = BLOCK
+
+    def _text(self) -> tuple[str, bool]:
+        """Decode the window; say whether all of it is UTF-8. Bytes that are not come as lone surrogates."""
+        window = self.buffer[self.at : self.at + self.span]
+        try:
+            return codecs.utf_8_decode(window, "strict", self._final)[0], True
+        except UnicodeDecodeError:
+            return codecs.utf_8_decode(window, "surrogateescape", self._final)[0], False
+
+    def _piece(self, number: int, value: Any, line: int | _Block) -> Piece:
+        if self.shape.unwrap and isinstance(value, dict):
+            value = value.get(self.shape.unwrap)
+        if isinstance(value, dict):
+            return Record(number, value, line)
+        shown = json.dumps(value, ensure_ascii=False)[:200]
+        return Broken.at(number, "not_object", line if isinstance(line, int) else line.of(number), None, shown)
+
+    def _broken(self, key: str, text: str, at: int, piece: str | None = None) -> Broken:
+        """Make the fault at `text[at]` and count it in."""
+        self.number += 1
+        newline = text.rfind("\n", 0, at)
+        before = 0 if newline >= 0 else self._characters_before()
+        column = None if before is None else before + at - newline
+        near = text[at : at + 30]
+        shown = near if piece is None else piece[:200]
+        line = self._line(text, at)
+        return Broken.at(self.number - 1, key, line, column, _clean(shown), near=_clean(near))
+
+    def _complaint(self, error: Exception, early: bool, text: str, at: int) -> Broken:
+        where = error.pos if isinstance(error, json.JSONDecodeError) else at
+        if isinstance(error, BadNumber):
+            key = "bad_number"
+        elif isinstance(error, RecursionError):
+            key = "too_deep"
+        elif early:
+            key = "truncated" if self._final else "too_long"
+        else:
+            key = "bad_json"
+        return self._broken(key, text, where, text[at : at + 200])
+
+    def _line(self, text: str, at: int) -> int:
+        """Return the line of `text[at]`; asked in order, so that the window is counted once."""
+        seen, line = self._seen
+        if at < seen:
+            seen, line = 0, self.line
+        line += text.count("\n", seen, at)
+        self._seen = (at, line)
+        return line
+
+    def _characters_before(self) -> int | None:
+        """Count the characters of the window's first line that lie before the window. Only faults ask."""
+        if self.shape.encoding != "utf-8":
+            return None
+        counted, line, count = self._counted
+        parts = 0
+        with self.shape.path.open("rb") as file:
+            upto = self.offset
+            while upto > 0:
+                begin = max(0, upto - (1 << 20))
+                if line == self.line and begin < counted <= upto:
+                    begin, parts = counted, parts + count
+                file.seek(begin)
+                block = file.read(upto - begin)
+                newline = block.rfind(b"\n")
+                parts += len(block[newline + 1 :].removeprefix(codecs.BOM_UTF8).translate(None, _CONTINUATION))
+                if newline >= 0 or begin == counted and line == self.line:
+                    break
+                upto = begin
+        self._counted = (self.offset, self.line, parts)
+        return parts
+
+
+def _after_space(text: str, at: int) -> int:
+    found = _SPACE.match(text, at)
+    assert found
+    return found.end()
+
+
+def _next_row(key: bytes) -> re.Pattern[str]:
+    """Return what finds, behind a broken row, the beginning of one that has the first row's first field."""
+    name = re.search(r'"(?:[^"\\]|\\.)*"', key.decode("utf-8"))
+    field = rf"{re.escape(name[0])}\s*:" if name else r'["}]'
+    return re.compile(rf"[,}}\]]\s*(?=\{{\s*{field})")
+
+
+def _clean(text: str) -> str:
+    return text.encode("utf-8", "replace").decode("utf-8")

@@ -1,0 +1,320 @@
+"""What a file is, by its content and not by its ending: which kind, in which encoding, from which byte on."""
+
+from __future__ import annotations
+
+import codecs
+import csv
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import lru_cache
+from itertools import islice
+from pathlib import Path
+
+import orjson
+
+from lib.errors import RecordError
+
+# The largest single row; what is longer is reported broken, so that memory stays bounded.
+MOST = 1 << 26
+_HEAD = 1 << 20
+_SAMPLE = 1 << 16
+
+
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """What was found out about a file.
+
+    `kind` is "array", "objects" (pretty-printed, one after the other), "lines", "csv" or "parquet". For an
+    array, `begin` is the byte behind its bracket, on line `begin_line` (in UTF-8, whatever the encoding);
+    `key` is how its records begin; `inside` names the key of the object it lies in, `unwrap` the key that
+    holds each record.
+    """
+
+    path: Path
+    size: int
+    kind: str
+    encoding: str = "utf-8"
+    begin: int = 0
+    begin_line: int = 1
+    key: bytes = b""
+    inside: str = ""
+    unwrap: str = ""
+    delimiter: str = ","
+
+    @property
+    def nested(self) -> bool:
+        """Whether the array lies inside an object."""
+        return bool(self.inside)
+
+
+def sniff(path: Path) -> Shape:
+    """Look into a file and say what it is. Raises `RecordError` where it is no data file."""
+    try:
+        stat = path.stat()
+        if path.is_dir():
+            raise RecordError("record.folder", file=path.name)
+        if not stat.st_size:
+            raise RecordError("record.empty", file=path.name)
+        return _sniff(path, stat.st_size, stat.st_mtime_ns)
+    except FileNotFoundError:
+        raise RecordError("record.missing_file", file=str(path)) from None
+    except PermissionError:
+        raise RecordError("record.not_readable", file=str(path)) from None
+
+
+@lru_cache(maxsize=64)
+def _sniff(path: Path, size: int, _changed: int) -> Shape:
+    with path.open("rb") as file:
+        head = file.read(_HEAD)
+        samples = [head]
+        for place in (size // 3, size * 2 // 3, size - _SAMPLE):
+            if place > _HEAD:
+                file.seek(place)
+                samples.append(file.read(_SAMPLE))
+    if head.startswith(b"PAR1"):
+        return Shape(path, size, "parquet")
+    _refuse_foreign(path, head)
+    encoding = _encoding(path, samples)
+    text = _utf8(head, encoding, whole=len(head) == size)
+    front = text.lstrip()
+    if not front.strip(b"\0"):
+        raise RecordError("record.empty", file=path.name)
+    if _HTML.match(front):
+        raise RecordError("record.html", file=path.name)
+    begin = len(text) - len(front)
+    if encoding == "utf-8" and head.startswith(codecs.BOM_UTF8):
+        begin += len(codecs.BOM_UTF8)
+    whole = len(head) == size
+    if front[:1] == b"[":
+        line = 1 + text.count(b"\n", 0, len(text) - len(front))
+        return _array(Shape(path, size, "array", encoding, begin + 1, line), front[1:])
+    if front[:1] == b"{":
+        return _objects(Shape(path, size, "lines", encoding), text, front, begin, whole)
+    return _table(Shape(path, size, "csv", encoding), text, whole)
+
+
+def _refuse_foreign(path: Path, head: bytes) -> None:
+    """Raise for what is recognised by its first bytes as something else than data."""
+    if head.startswith(b"PK\x03\x04") and (b"xl/" in head or path.suffix.lower() in (".xlsx", ".xlsm")):
+        raise RecordError("record.spreadsheet", file=path.name)
+    for magic, name in _ARCHIVES.items():
+        if head.startswith(magic):
+            raise RecordError("record.compressed", file=path.name, archive=name)
+    if head.startswith(b"version https://git-lfs.github.com/spec/"):
+        raise RecordError("record.lfs_pointer", file=path.name)
+
+
+def _encoding(path: Path, samples: list[bytes]) -> str:
+    """Return "utf-8", "gb18030", "utf-16-le" or "utf-16-be"; raise where it is none of them."""
+    head = samples[0]
+    for mark, name in _MARKS.items():
+        if head.startswith(mark):
+            return name
+    zeros = head[:4096].count(0)
+    if zeros:
+        even, odd = head[:4096:2].count(0), head[1:4096:2].count(0)
+        if zeros * 20 > len(head[:4096]) and min(even, odd) * 10 < max(even, odd):
+            return "utf-16-be" if even > odd else "utf-16-le"
+        raise RecordError("record.not_records", file=path.name)
+    faulty = [sample for sample in samples if not _is_utf8(sample)]
+    if not faulty:
+        return "utf-8"
+    sample = faulty[0]
+    replaced = sample.decode("utf-8", "replace")
+    wrong = replaced.count("\ufffd")
+    strange = sum(1 for character in replaced if character > "\x7f")
+    if wrong * 20 <= strange:
+        return "utf-8"  # a few damaged characters in a text that is UTF-8; their rows are reported
+    if _is_chinese(sample):
+        return "gb18030"
+    rows = [row for row in replaced.split("\n") if row.strip()]
+    if 2 * sum("\ufffd" in row for row in rows) <= len(rows):
+        return "utf-8"
+    raise RecordError("record.bad_encoding", file=path.name)
+
+
+def _is_utf8(sample: bytes) -> bool:
+    """Return whether a sample, cut out anywhere, is UTF-8."""
+    start = next((n for n in range(min(3, len(sample))) if not 0x80 <= sample[n] < 0xC0), 0)
+    try:
+        codecs.utf_8_decode(sample[start:], "strict", False)
+    except UnicodeDecodeError:
+        return False
+    return True
+
+
+def _is_chinese(sample: bytes) -> bool:
+    """Return whether a sample reads as GB18030 text that is mostly Chinese."""
+    for start in (0, 1):
+        try:
+            text = codecs.getincrementaldecoder("gb18030")().decode(sample[start:])
+        except UnicodeDecodeError:
+            continue
+        strange = [character for character in text if character > "\x7f"]
+        common = sum(1 for character in strange if _COMMON.match(character))
+        if common * 10 >= len(strange) * 9:
+            return True
+    return False
+
+
+def _utf8(head: bytes, encoding: str, *, whole: bool) -> bytes:
+    """Return the head as UTF-8 without a byte order mark; what is cut or damaged stays or is left out."""
+    if encoding == "utf-8":
+        return head.removeprefix(codecs.BOM_UTF8)
+    text = codecs.getincrementaldecoder(encoding)("replace").decode(head, final=whole)
+    return text.removeprefix("\ufeff").encode("utf-8", "replace")
+
+
+def _array(shape: Shape, rest: bytes) -> Shape:
+    """Complete the shape of an array from what stands behind its bracket."""
+    found = _FIRST_KEY.match(rest)
+    key = found[1] if found else b""
+    unwrap = ""
+    if _WRAPPED.match(rest):
+        unwrap = "row"
+    return Shape(
+        shape.path, shape.size, "array", shape.encoding, shape.begin, shape.begin_line, key, shape.inside, unwrap
+    )
+
+
+def _objects(shape: Shape, text: bytes, front: bytes, begin: int, whole: bool) -> Shape:
+    """Tell JSON lines from pretty-printed objects and from one object that holds an array of records."""
+    first = front.split(b"\n", 1)[0]
+    values: list[tuple[str, int]] = []
+    end = 0
+    for name, place in _top(front):
+        if name is None:
+            end = place
+        else:
+            values.append((name, place))
+    alone = end and whole and not front[end:].strip()
+    if alone or not end:
+        nested = _nested(front, values)
+        following = front[len(first) :].lstrip()
+        if nested and (alone or not following.startswith(b"{")):
+            name, place = nested
+            inner = Shape(
+                shape.path,
+                shape.size,
+                "array",
+                shape.encoding,
+                begin + place + 1,
+                1 + text.count(b"\n", 0, len(text) - len(front) + place),
+                inside=name,
+            )
+            return _array(inner, front[place + 1 :])
+        if _by_columns(front, values, bool(alone)):
+            raise RecordError("record.by_columns", file=shape.path.name)
+    if end and b"\n" in front[:end].strip() and not _is_json(first):
+        # an object over several lines; but a first line that is broken must not spoil JSON lines
+        second = front.split(b"\n", 2)[1]
+        if not _is_json(second):
+            key = _FIRST_KEY.match(front)
+            return Shape(
+                shape.path, shape.size, "objects", shape.encoding, begin, key=key[1] if key else b""
+            )
+    return shape
+
+
+def _top(text: bytes) -> Iterator[tuple[str | None, int]]:
+    """Yield each key of the object `text` begins with and where its value begins; last (None, its end)."""
+    depth = 0
+    for token in _TOKEN.finditer(text):
+        sign = token[0][:1]
+        if sign in b"{[":
+            depth += 1
+        elif sign in b"}]":
+            depth -= 1
+            if not depth:
+                yield None, token.end()
+                return
+        elif depth == 1 and (colon := _COLON.match(text, token.end())):
+            yield token[0][1:-1].decode("utf-8", "replace"), colon.end()
+
+
+def _nested(text: bytes, values: list[tuple[str, int]]) -> tuple[str, int] | None:
+    """Return name and place of the array of records among an object's values; turns of a talk are none."""
+    found = {
+        name: place
+        for name, place in values
+        if (first := _FIRST_KEY.match(text, place + 1))
+        and text[place : place + 1] == b"["
+        and not _TURN.search(first[1])
+    }
+    for name in (*_HOLDERS, *found):
+        if name in found:
+            return name, found[name]
+    return None
+
+
+def _by_columns(text: bytes, values: list[tuple[str, int]], alone: bool) -> bool:
+    """Return whether an object holds columns instead of rows: pandas' to_json without `orient`."""
+    starts = [text[place : place + 40] for _, place in values]
+    if starts and all(_NUMBERED.match(start) for start in starts):
+        return True
+    return not alone and len(starts) > 1 and all(_LISTED.match(start) for start in starts)
+
+
+def _table(shape: Shape, text: bytes, whole: bool) -> Shape:
+    """Find the delimiter of a table, or refuse the file."""
+    ending = shape.path.suffix.lower()
+    if ending in (".json", ".jsonl", ".ndjson"):
+        if any(line[:1] in b"{[" and _is_json(line) for line in islice(_lines(text), 1000) if line):
+            return Shape(shape.path, shape.size, "lines", shape.encoding)
+        raise RecordError("record.not_records", file=shape.path.name)
+    lines = text.decode("utf-8", "replace").split("\n")
+    if not whole:
+        lines = lines[:-1]
+    lines = [line + "\n" for line in lines[:2000]]
+    best = ("", 1)
+    for delimiter in "\t,;|":
+        try:
+            rows = [row for row in islice(csv.reader(lines, delimiter=delimiter), 50) if row]
+        except csv.Error:
+            continue
+        width = len(rows[0]) if rows else 0
+        even = sum(len(row) == width for row in rows)
+        if width > best[1] and len(rows) > 1 and even * 10 >= len(rows) * 9:
+            best = (delimiter, width)
+    known = {".csv": ",", ".tsv": "\t"}.get(ending, "")
+    delimiter = best[0] or known
+    if not delimiter:
+        raise RecordError("record.not_records", file=shape.path.name)
+    return Shape(shape.path, shape.size, "csv", shape.encoding, delimiter=delimiter)
+
+
+def _lines(text: bytes) -> Iterator[bytes]:
+    return (line.strip() for line in text.split(b"\n"))
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        orjson.loads(line)
+    except orjson.JSONDecodeError:
+        return False
+    return True
+
+
+_HTML = re.compile(rb"(?i)<(!doctype|html|head|body|\?xml|!--|script)")
+_ARCHIVES = {
+    b"\x1f\x8b": "gzip",
+    b"\x28\xb5\x2f\xfd": "zstd",
+    b"BZh": "bzip2",
+    b"\xfd7zXZ": "xz",
+    b"PK\x03\x04": "zip",
+    b"7z\xbc\xaf": "7z",
+    b"Rar!": "rar",
+}
+_MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
+# CJK and its punctuation, full-width forms, and the few signs Chinese texts share with others.
+_COMMON = re.compile("[\u3000-\u30ff\u4e00-\u9fff\uff00-\uffef\u2010-\u2027\u00b7\u00d7\u2190-\u2193\u2460-\u2473]")
+_STRING = rb'"(?:[^"\\]|\\.)*"'
+_TOKEN = re.compile(_STRING + rb"|[{}\[\]]", re.DOTALL)
+_COLON = re.compile(rb"\s*:\s*")
+_FIRST_KEY = re.compile(rb"\s*(\{\s*" + _STRING + rb"\s*:)")
+_WRAPPED = re.compile(rb'\s*\{\s*"row_idx"\s*:\s*\d+\s*,\s*"row"\s*:\s*\{')
+_TURN = re.compile(rb'"(role|from|content|value|human|assistant|user|input)"')
+_NUMBERED = re.compile(rb'\{\s*"0"\s*:')
+_LISTED = re.compile(rb'\[\s*("|-?\d|null|true|false)')
+_HOLDERS = ("data", "rows", "train", "records", "items", "examples", "samples")

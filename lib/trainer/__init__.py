@@ -1,0 +1,9 @@
+"""The local trainer: a process that works in one job folder, knows no UI, and runs alone.
+
+    python -m lib.trainer JOB_FOLDER            train what job.json asks for
+    python -m lib.trainer.talk JOB_FOLDER       talk to the result and to its base model
+
+`train.py` is the run from start to end; `model.py` loads a model folder, `data.py` turns conversations into
+tokens and marks what is learned, `progress.py` reports and listens for a stop, `checkpoints.py` lets an
+interrupted run go on, `failure.py` says what went wrong. Nothing here imports torch before it is needed.
+"""

@@ -1,0 +1,148 @@
+"""What happens at every step beside the learning: report, evaluate, save, and stop when asked to."""
+
+from __future__ import annotations
+
+import math
+import signal
+import time
+from typing import Any
+
+from transformers import TrainerCallback
+
+from lib.errors import ModelError
+from lib.jobfolder import JobFolder
+
+SAVE_EVERY = 30.0  # seconds; what a crash can cost
+REPORT_EVERY = 0.25  # seconds
+EVALUATIONS = 10  # about as many a run
+
+
+class StopError(Exception):
+    """Somebody asked for a stop in the middle of something long."""
+
+
+class Stop:
+    """Whether somebody asked for a stop: through the job folder, or with SIGTERM or Ctrl+C."""
+
+    def __init__(self, folder: JobFolder) -> None:
+        self._folder = folder
+        self._signalled = False
+        for name in ("SIGTERM", "SIGINT"):
+            if hasattr(signal, name):
+                signal.signal(getattr(signal, name), self._signal)
+
+    def wanted(self) -> bool:
+        """Return whether to stop now."""
+        return self._signalled or self._folder.stop_wanted()
+
+    def _signal(self, _number: int, _frame: object) -> None:
+        self._signalled = True
+
+
+class Progress(TrainerCallback):  # type: ignore[misc]
+    """Report to the job folder, and decide when to evaluate, save and stop."""
+
+    def __init__(self, folder: JobFolder, stop: Stop, *, learning_rate: float, evaluate: bool) -> None:
+        self.folder = folder
+        self.stop = stop
+        self.stopped = False
+        self.loss: float | None = None
+        self._learning_rate = learning_rate
+        self._evaluate = evaluate
+        self._evaluate_at: set[int] = set()
+        self._reported = 0.0
+        self._saved = self._begun = time.monotonic()
+        self._first_step = 0
+        self._paused = 0.0  # seconds spent evaluating, which say nothing about the speed of steps
+
+    def on_train_begin(self, args: Any, state: Any, _control: Any, **_: Any) -> None:
+        """Plan the evaluations; a resumed run plans the same ones."""
+        self._evaluate_at = evaluation_steps(state.max_steps, args.num_train_epochs)
+        self._first_step = state.global_step
+        self._saved = self._begun = time.monotonic()
+        self._report("training", state, args, now=True)
+
+    def on_substep_end(self, _args: Any, _state: Any, _control: Any, **_: Any) -> None:
+        """Stop between two parts of an accumulated step."""
+        if self.stop.wanted():
+            raise StopError
+
+    def on_prediction_step(self, args: Any, state: Any, _control: Any, **_: Any) -> None:
+        """Keep the heart beating through an evaluation, and stop in its middle."""
+        if self.stop.wanted() and state.global_step > 0:
+            raise StopError
+        self._report("evaluating", state, args)
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Report the step; ask for an evaluation, a checkpoint or the end when it is time."""
+        last = state.global_step >= state.max_steps
+        if self.stop.wanted() and not last:
+            self.stopped = True
+            control.should_training_stop = control.should_save = True
+            return
+        control.should_evaluate = self._evaluate and state.global_step in self._evaluate_at
+        control.should_log = control.should_log or last
+        if time.monotonic() - self._saved > SAVE_EVERY and not last:
+            control.should_save = True
+        self._report("evaluating" if control.should_evaluate else "training", state, args)
+
+    def on_save(self, _args: Any, _state: Any, _control: Any, **_: Any) -> None:
+        """Note when the last checkpoint was written."""
+        self._saved = time.monotonic()
+
+    def on_log(
+        self, args: Any, state: Any, _control: Any, logs: dict[str, float] | None = None, **_: Any
+    ) -> None:
+        """Write a metrics row, and end a run that has blown up: it learns nothing from there on."""
+        logs = logs or {}
+        names = [name for name in ("loss", "eval_loss") if name in logs]
+        if not names:
+            return
+        name = names[0]
+        value = float(logs[name])
+        grad = float(logs.get("grad_norm", 0.0))
+        if not math.isfinite(value) or not math.isfinite(grad):
+            raise ModelError("trainer.diverged", step=state.global_step, learning_rate=self._learning_rate)
+        row: dict[str, Any] = {
+            "step": state.global_step,
+            "epoch": round(float(state.epoch or 0), 4),
+            name: value,
+        }
+        if name == "loss":
+            self.loss = value
+            row["learning_rate"] = logs.get("learning_rate")
+            row["grad_norm"] = grad
+        else:
+            self._paused += float(logs.get("eval_runtime", 0.0))
+            row["eval_accuracy"] = logs.get("eval_mean_token_accuracy")
+        row["seconds"] = round(time.monotonic() - self._begun, 3)
+        self.folder.metric(**row)
+        shown = " ".join(
+            f"{key}={number:.4g}" for key, number in row.items() if isinstance(number, int | float)
+        )
+        print(shown, flush=True)
+        self._report("training", state, args, now=name == "eval_loss")
+
+    def _report(self, phase: str, state: Any, args: Any, *, now: bool = False) -> None:
+        clock = time.monotonic()
+        if not now and clock - self._reported < REPORT_EVERY:
+            return
+        self._reported = clock
+        done = state.global_step - self._first_step
+        speed = done / max(1e-9, clock - self._begun - self._paused)
+        self.folder.report(
+            phase,
+            step=state.global_step,
+            steps=state.max_steps,
+            epoch=round(float(state.epoch or 0), 3),
+            epochs=args.num_train_epochs,
+            loss=self.loss,
+            steps_per_second=round(speed, 3) if done else None,
+            seconds_left=round((state.max_steps - state.global_step) / speed, 1) if done else None,
+        )
+
+
+def evaluation_steps(steps: int, epochs: float) -> set[int]:
+    """Return after which steps to evaluate: the end of every epoch and so many between as make about ten."""
+    parts = max(1, round(epochs)) * max(1, math.ceil(EVALUATIONS / max(1, round(epochs))))
+    return {max(1, round(steps * part / parts)) for part in range(1, parts + 1)} | {steps}

@@ -1,0 +1,267 @@
+"""The run from start to end: load, tokenise, train, save."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from lib import params
+from lib.errors import JobError, ModelError
+from lib.jobfolder import JobFolder
+from lib.trainer import failure, quiet
+
+BUSY = 75  # as in lib/jobs.py, which watches for it
+
+
+@dataclass(slots=True)
+class Loaded:
+    """What a run works with, once loaded."""
+
+    model: Any
+    tokenizer: Any
+    own_template: bool
+    device: str
+
+
+def work(folder: JobFolder, given: Path | None) -> int:
+    """Train what `folder` asks for and leave its result there. Returns the exit code: 1 if it failed.
+
+    Where another process is at work in the folder, nothing is touched and the exit code is `BUSY`.
+    """
+    settings: dict[str, float] = {}
+    try:
+        with folder.working():
+            try:
+                asked = folder.asked()
+                settings = _settings(asked)
+                _run(folder, asked, settings, given)
+            except Exception as error:
+                told = failure.told(error, folder.path, settings)
+                print(f"failed: {told}", flush=True)
+                folder.fail(told)
+                return 1
+    except JobError as error:
+        if error.key != "job.busy":
+            raise
+        print(error, flush=True)
+        return BUSY
+    return 0
+
+
+def _run(folder: JobFolder, asked: dict[str, Any], settings: dict[str, float], given: Path | None) -> None:
+    begun = time.monotonic()
+    folder.report("loading")
+    from lib.trainer import checkpoints, data, model, progress
+
+    quiet.after_import()
+    stop = progress.Stop(folder)
+    where = model.where(asked, given)
+    loaded = _load(where)
+    _say("loaded", model=where.name, device=loaded.device, own_template=loaded.own_template)
+
+    def look(of: str) -> Callable[[int], None]:
+        def at(row: int) -> None:
+            if stop.wanted():
+                raise progress.StopError
+            folder.report("tokenising", file=of, rows=row)
+
+        return at
+
+    try:
+        rows = {
+            name: data.read_rows(
+                folder.path / "data" / f"{name}.jsonl",
+                loaded.tokenizer,
+                int(settings["max_length"]),
+                look(name),
+            )
+            for name in ("train", "validation")
+        }
+    except progress.StopError:
+        folder.halt(step=0, seconds=round(time.monotonic() - begun, 1))
+        return
+    train = rows["train"]
+    if not train.read:
+        raise ModelError("trainer.no_rows", file="train.jsonl")
+    if not train.input_ids:
+        raise ModelError(
+            "trainer.all_too_long" if train.cut else "trainer.nothing_to_learn",
+            rows=train.read,
+            longest=train.longest,
+            max_length=int(settings["max_length"]),
+        )
+    for name, some in rows.items():
+        _say(
+            name,
+            rows=some.read,
+            cut=some.cut,
+            left_out=some.left_out,
+            tokens=some.tokens,
+            learned=some.learned,
+        )
+
+    watch = progress.Progress(
+        folder, stop, learning_rate=settings["learning_rate"], evaluate=bool(rows["validation"].input_ids)
+    )
+    room = folder.path / "checkpoints"
+    checkpoint = checkpoints.newest_whole(room)
+    resumed = checkpoints.step_of(checkpoint) if checkpoint else 0
+    checkpoints.forget_after(folder, resumed if checkpoint else -1)
+    if checkpoint:
+        _say("going on", step=resumed)
+    trainer = _trainer(loaded, rows, settings, room, watch, start=checkpoint is None)
+    started = time.monotonic()
+    try:
+        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+    except progress.StopError:
+        watch.stopped = True
+    trained = time.monotonic() - started
+
+    folder.report("saving", step=trainer.state.global_step, steps=trainer.state.max_steps)
+    step = int(trainer.state.global_step)
+    if step:
+        _save(trainer.model, loaded.tokenizer, where.name, folder.path / "adapter")
+    evaluations = [row["eval_loss"] for row in folder.metrics() if row.get("eval_loss") is not None]
+    trained_tokens = (
+        train.tokens * trainer.state.num_train_epochs * (step - resumed) / trainer.state.max_steps
+    )
+    facts: dict[str, Any] = {
+        "step": step,
+        "steps": int(trainer.state.max_steps),
+        "epochs": settings["epochs"],
+        "adapter": "adapter" if step else None,
+        "base": str(where.folder),
+        "loss": watch.loss,
+        "eval_loss_before": evaluations[0] if evaluations else None,
+        "eval_loss": evaluations[-1] if evaluations else None,
+        "eval_loss_best": min(evaluations, default=None),
+        "rows": len(train.input_ids),
+        "rows_validation": len(rows["validation"].input_ids),
+        "rows_cut": train.cut,
+        "rows_left_out": train.left_out,
+        "tokens": train.tokens,
+        "tokens_learned": train.learned,
+        "tokens_per_second": round(trained_tokens / max(1e-9, trained), 1),
+        "parameters": loaded.model.num_parameters(),
+        "parameters_trained": sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
+        "device": loaded.device,
+        "own_template": loaded.own_template,
+        "resumed_at": resumed or None,
+        "seconds": round(time.monotonic() - begun, 1),
+        "seconds_training": round(trained, 1),
+        "versions": {name: version(name) for name in ("torch", "transformers", "trl", "peft")},
+    }
+    if watch.stopped:
+        folder.halt(**facts)
+    else:
+        shutil.rmtree(room, ignore_errors=True)
+        folder.finish(**facts)
+    _say("stopped" if watch.stopped else "done", step=step, seconds=facts["seconds"])
+
+
+def _settings(asked: dict[str, Any]) -> dict[str, float]:
+    kind = (asked.get("model") or {}).get("kind", "practice")
+    wished = {name: row.default for name, row in params.PARAMS.items()}
+    return wished | (params.PRACTICE if kind == "practice" else {}) | (asked.get("settings") or {})
+
+
+def _load(where: Any) -> Loaded:
+    import torch
+
+    from lib.trainer import model
+
+    torch.set_num_threads(quiet.threads(where.practice))
+    if where.practice:
+        quiet.keep_memory()
+    cuda = torch.cuda.is_available() and not where.practice
+    # bf16 on a CPU without AMX is ten times slower than fp32. Source: measured 2026-11.
+    half = cuda and torch.cuda.is_bf16_supported()
+    tokenizer, own = model.load_tokenizer(where.folder)
+    weights = model.load_model(where.folder, torch.bfloat16 if half else torch.float32)
+    return Loaded(weights, tokenizer, own, "cuda" if cuda else "cpu")
+
+
+def _trainer(
+    loaded: Loaded, rows: dict[str, Any], settings: dict[str, float], room: Path, watch: Any, *, start: bool
+) -> Any:
+    from datasets import Dataset
+    from peft import LoraConfig
+    from transformers import PrinterCallback
+    from trl import SFTConfig, SFTTrainer
+
+    tables = {
+        name: Dataset.from_dict({"input_ids": some.input_ids, "labels": some.labels})
+        if some.input_ids
+        else None
+        for name, some in rows.items()
+    }
+    pile = int(settings["batch_size"]) * int(settings["accumulation"])
+    steps = -(-len(rows["train"].input_ids) // pile) * settings["epochs"]
+    gpu = loaded.device == "cuda"
+    config = SFTConfig(
+        output_dir=str(room),
+        learning_rate=settings["learning_rate"],
+        num_train_epochs=settings["epochs"],
+        per_device_train_batch_size=int(settings["batch_size"]),
+        per_device_eval_batch_size=int(settings["batch_size"]),
+        gradient_accumulation_steps=int(settings["accumulation"]),
+        warmup_steps=settings["warmup_ratio"],  # below 1 it is a share of the steps
+        lr_scheduler_type="cosine",
+        max_grad_norm=1.0,
+        seed=int(settings["seed"]),
+        max_length=int(settings["max_length"]),
+        dataset_kwargs={"skip_prepare_dataset": True},  # data.py has done it
+        packing=False,
+        activation_checkpointing=gpu,
+        bf16=gpu and loaded.model.dtype.itemsize == 2,
+        use_cpu=not gpu,
+        dataloader_pin_memory=gpu,
+        logging_strategy="steps",
+        logging_steps=max(1, int(steps // 200)),
+        logging_nan_inf_filter=False,  # progress.py ends a run that has blown up; the filter would hide it
+        eval_strategy="no",  # progress.py says when
+        eval_on_start=start and tables["validation"] is not None,
+        save_strategy="no",  # progress.py says when
+        save_total_limit=2,
+        report_to=[],
+        disable_tqdm=True,
+        log_level="error",
+    )
+    lora = LoraConfig(
+        r=int(settings["lora_rank"]),
+        lora_alpha=int(settings["lora_alpha"]),
+        lora_dropout=settings["lora_dropout"],
+        target_modules="all-linear",
+        task_type="CAUSAL_LM",
+    )
+    trainer = SFTTrainer(
+        model=loaded.model,
+        args=config,
+        train_dataset=tables["train"],
+        eval_dataset=tables["validation"],
+        processing_class=loaded.tokenizer,
+        peft_config=lora,
+        callbacks=[watch],
+    )
+    trainer.remove_callback(PrinterCallback)
+    return trainer
+
+
+def _save(model: Any, tokenizer: Any, base: str, folder: Path) -> None:
+    """Write the adapter, its tokenizer and chat template; the folder appears when all of it is there."""
+    beside = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(beside, ignore_errors=True)
+    model.peft_config["default"].base_model_name_or_path = base
+    model.save_pretrained(beside)
+    tokenizer.save_pretrained(beside)
+    shutil.rmtree(folder, ignore_errors=True)
+    beside.replace(folder)
+
+
+def _say(what: str, **facts: object) -> None:
+    print(what + ": " + ", ".join(f"{name}={fact}" for name, fact in facts.items()), flush=True)

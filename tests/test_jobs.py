@@ -1,0 +1,602 @@
+"""The job list survives whatever dies, in any order: every process here is real, and killed for real."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import orjson
+import psutil
+import pytest
+
+from lib import jobs
+from lib.errors import AppError, JobError, UsageError
+from lib.jobfolder import JobFolder
+from lib.jobs import Job
+
+ROOT = Path(__file__).resolve().parent.parent
+
+# A job's process whose every move the test decides: it goes on when `go` appears in its folder.
+SCRIPT = """
+import os, signal, sys, time
+from pathlib import Path
+from lib.errors import ModelError
+from lib.jobfolder import JobFolder
+
+folder = JobFolder(Path(sys.argv[-1]))
+does = folder.asked()["does"]
+if does == "stubborn":
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+try:
+    with folder.working():
+        with (folder.path / "starts").open("a") as file:
+            file.write(f"{os.getpid()}\\n")
+        if does == "fail":
+            folder.fail(ModelError("trainer.no_rows", file="train.jsonl"))
+        elif does == "exit":
+            sys.exit(3)
+        elif does == "die":
+            os.kill(os.getpid(), signal.SIGKILL)
+        else:
+            while not (folder.path / "go").exists():
+                if folder.stop_wanted() and does == "wait":
+                    folder.halt(polite=True)
+                    sys.exit()
+                time.sleep(0.02)
+            folder.finish(said="hello")
+            if does == "linger":
+                time.sleep(60)
+except ModelError:
+    sys.exit(1)
+except Exception as error:
+    sys.exit(75 if getattr(error, "key", "") == "job.busy" else 1)
+"""
+
+
+@pytest.fixture(autouse=True)
+def kinds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two kinds of job that run SCRIPT, in one lane, and one in a lane of its own."""
+    script = tmp_path / "script.py"
+    script.write_text(SCRIPT, encoding="utf-8")
+    for name, lane in (("one", "a"), ("other", "a"), ("apart", "b")):
+        monkeypatch.setitem(jobs.KINDS, name, jobs.Kind(lane, grace=0.5, command=(str(script),)))
+
+
+@pytest.fixture(autouse=True)
+def nothing_left(workspace: Path) -> Iterator[None]:
+    """End every process that the test's jobs left, by its id."""
+    yield
+    for path in [workspace / "runner", *(workspace / "jobs").glob("*")]:
+        process = JobFolder(path).process()
+        if process and process.pid != os.getpid():
+            for each in [process, *process.children(recursive=True)]:
+                each.kill()
+    for started in jobs._started:
+        started.wait(10)
+    jobs._started.clear()
+
+
+@pytest.fixture
+def no_runner() -> Iterator[None]:
+    """Be the runner in name, so that nobody starts one; the test then plays it itself."""
+    folder = JobFolder(jobs.root() / "runner")
+    folder.path.mkdir(parents=True)
+    with folder.working():
+        yield
+        (folder.path / "process.json").unlink()
+
+
+def until[T](look: Callable[[], T], seconds: float = 15) -> T:
+    """Return what `look` returns as soon as it is true."""
+    deadline = time.monotonic() + seconds
+    while not (found := look()):
+        assert time.monotonic() < deadline, f"waited {seconds} s in vain"
+        time.sleep(0.02)
+    return found
+
+
+def reaches(job: Job, state: str, seconds: float = 15) -> Job:
+    return until(lambda: (now := jobs.get(job.id)).state == state and now or None, seconds)
+
+
+def at_work(job: Job, after: int = 0) -> psutil.Process:
+    """Return the process of a job once it has said that it is there; `after`: not this one."""
+
+    def look() -> psutil.Process | None:
+        process = job.folder.process()
+        return process if process and process.pid != after and starts(job) else None
+
+    return until(look)
+
+
+def runner() -> psutil.Process:
+    found = until(lambda: JobFolder(jobs.root() / "runner").process())
+    return found
+
+
+def starts(job: Job) -> int:
+    path = job.folder.path / "starts"
+    return len(path.read_text().splitlines()) if path.exists() else 0
+
+
+def go(job: Job) -> None:
+    (job.folder.path / "go").touch()
+
+
+def states(job: Job) -> list[tuple[str, str]]:
+    return [(event.state, event.note) for event in jobs.events(job.id)]
+
+
+def settled(job: Job) -> None:
+    """Wait until the list itself knows the end (a reader sees it in the folder a moment earlier)."""
+    until(lambda: jobs.events(job.id)[-1].state in jobs.ENDED)
+
+
+def test_a_job_runs_to_its_end_and_tells_since_when() -> None:
+    before = time.time()
+    job = jobs.submit("one", "Tea \u8336", {"does": "wait", "answer": 42})
+    assert (job.state, job.kind, job.name, job.backend, job.attempt) == (
+        "queued",
+        "one",
+        "Tea \u8336",
+        "local",
+        0,
+    )
+    asked = {"does": "wait", "answer": 42, "kind": "one", "name": "Tea \u8336", "backend": "local"}
+    assert job.folder.asked() == asked
+    at_work(job)
+    running = jobs.get(job.id)
+    assert running.state == "running" and running.started and running.ended is None
+    go(job)
+    reaches(job, "done")
+    settled(job)
+    done = jobs.get(job.id)
+    assert (done.folder.result() or {})["said"] == "hello"
+    assert done.started and done.ended and before <= done.created <= done.started <= done.ended
+    assert states(job) == [("queued", ""), ("running", ""), ("done", "")]
+    assert jobs.wait(job.id) == done
+
+
+def test_submit_to_running_is_quick() -> None:
+    begun = time.monotonic()
+    reaches(jobs.submit("one", "quick", {"does": "wait"}), "running")
+    assert time.monotonic() - begun < 3  # 0.2 to 0.5 s where nothing else runs
+
+
+def test_the_process_finds_lib_and_waits_passively(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    script = tmp_path / "env.py"
+    script.write_text(
+        "import os, sys, pathlib, lib.jobfolder as j\n"
+        "f = j.JobFolder(pathlib.Path(sys.argv[-1]))\n"
+        "print('printed', flush=True); print('and complained', file=sys.stderr)\n"
+        "f.finish(env={n: os.environ.get(n) for n in ('OMP_WAIT_POLICY', 'PYTHONUTF8', 'FIRSTTUNE_HOME')},"
+        " stdin=sys.stdin.read())\n"
+    )
+    monkeypatch.setitem(jobs.KINDS, "env", jobs.Kind("a", 1, (str(script),)))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("FIRSTTUNE_HOME", "relative place")
+    job = jobs.wait(jobs.submit("env", "env", {}).id)
+    result = job.folder.result() or {}
+    assert result["env"] == {
+        "OMP_WAIT_POLICY": "PASSIVE",
+        "PYTHONUTF8": "1",
+        "FIRSTTUNE_HOME": str(tmp_path / "relative place"),
+    }
+    assert result["stdin"] == ""
+    assert "printed\nand complained" in job.folder.log_tail()
+    runner().kill()
+
+
+def test_a_lane_runs_one_job_oldest_first_and_lanes_run_side_by_side() -> None:
+    first, second, third = (jobs.submit(kind, kind, {"does": "wait"}) for kind in ("one", "other", "one"))
+    apart = jobs.submit("apart", "apart", {"does": "wait"})
+    at_work(first)
+    at_work(apart)
+    assert [jobs.get(job.id).state for job in (second, third)] == ["queued", "queued"]
+    go(first)
+    at_work(second)
+    assert jobs.get(third.id).state == "queued" and starts(third) == 0
+    assert [job.id for job in jobs.listing()] == [apart.id, third.id, second.id, first.id]
+    assert [job.id for job in jobs.listing("other")] == [second.id]
+
+
+def test_the_app_dies_and_the_job_finishes(tmp_path: Path) -> None:
+    code = (
+        "import sys, time; from lib import jobs\n"
+        f"jobs.KINDS['one'] = jobs.Kind('a', 1, ({str(tmp_path / 'script.py')!r},))\n"
+        "print(jobs.submit('one', 'orphan', {'does': 'wait'}).id, flush=True); time.sleep(60)\n"
+    )
+    app = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert app.stdout
+    job = JobFolder(jobs.room("jobs") / app.stdout.readline().strip())
+    until(lambda: (job.path / "starts").exists())
+    app.kill()
+    app.wait()
+    app.stdout.close()
+    (job.path / "go").touch()
+    until(job.result)
+    # nobody looks, and still the list learns of it
+    until(lambda: jobs.events(job.path.name)[-1].state == "done")
+
+
+def test_a_killed_job_goes_on_as_a_second_attempt() -> None:
+    job = jobs.submit("one", "killed", {"does": "wait"})
+    first = at_work(job)
+    first.kill()
+    at_work(job, after=first.pid)
+    go(job)
+    assert reaches(job, "done").attempt == 2
+    assert starts(job) == 2
+    settled(job)
+    assert states(job) == [("queued", ""), ("running", ""), ("queued", "died"), ("running", ""), ("done", "")]
+
+
+def test_a_killed_runner_is_replaced_and_the_job_adopted_not_started_twice() -> None:
+    job = jobs.submit("one", "adopted", {"does": "wait"})
+    process, before = at_work(job), runner()
+    before.kill()
+    until(lambda: JobFolder(jobs.root() / "runner").process() is None)
+    assert jobs.get(job.id).state == "running"  # and looking has started a runner
+    assert runner().pid != before.pid
+    assert at_work(job) == process
+    go(job)
+    assert reaches(job, "done").attempt == 1
+    assert starts(job) == 1
+
+
+def test_an_adopted_job_that_dies_goes_on() -> None:
+    job = jobs.submit("one", "adopted", {"does": "wait"})
+    process = at_work(job)
+    runner().kill()
+    until(lambda: JobFolder(jobs.root() / "runner").process() is None)
+    jobs.listing()
+    runner()
+    process.kill()
+    at_work(job, after=process.pid)
+    go(job)
+    assert reaches(job, "done").attempt == 2
+
+
+def test_runner_and_job_killed_together_lose_nothing() -> None:
+    job = jobs.submit("one", "both", {"does": "wait"})
+    waiting = jobs.submit("one", "waiting", {"does": "wait"})
+    process = at_work(job)
+    for each in (runner(), process):
+        each.kill()
+    until(lambda: job.folder.process() is None)
+    jobs.listing()
+    at_work(job, after=process.pid)
+    go(job)
+    go(waiting)
+    assert reaches(job, "done").attempt == 2
+    assert reaches(waiting, "done").attempt == 1
+
+
+def test_three_starts_are_one_runner(no_runner: None) -> None:
+    folder = JobFolder(jobs.root() / "runner")
+    (folder.path / "process.json").unlink()
+    command = [sys.executable, "-m", "lib.jobs", "--idle", "0"]
+    assert subprocess.run(command, cwd=ROOT, timeout=30).returncode == 0  # the lock is held: it left at once
+    assert not (folder.path / "process.json").exists()
+
+
+def test_of_three_runners_started_at_once_one_stays(workspace: Path) -> None:
+    command = [sys.executable, "-m", "lib.jobs", "--idle", "60"]
+    three = [subprocess.Popen(command, cwd=ROOT) for _ in range(3)]
+    until(lambda: [process.poll() for process in three].count(0) == 2)
+    (left,) = [process for process in three if process.poll() is None]
+    assert runner().pid == left.pid
+    left.kill()
+    left.wait()
+
+
+def test_an_idle_runner_leaves_and_the_next_job_starts_another() -> None:
+    command = [sys.executable, "-m", "lib.jobs", "--idle", "0.3"]
+    assert subprocess.run(command, cwd=ROOT, timeout=30).returncode == 0
+    assert JobFolder(jobs.root() / "runner").process() is None
+    job = jobs.submit("one", "next", {"does": "wait"})
+    go(job)
+    reaches(job, "done")
+
+
+def test_a_waiting_job_is_stopped_at_once() -> None:
+    first = jobs.submit("one", "first", {"does": "wait"})
+    waiting = jobs.submit("one", "waiting", {"does": "wait"})
+    at_work(first)
+    assert jobs.stop(waiting.id).state == "stopped"
+    assert waiting.folder.result() == {"state": "stopped"}
+    go(first)
+    reaches(first, "done")
+    assert starts(waiting) == 0
+
+
+def test_a_polite_job_stops_itself() -> None:
+    job = jobs.submit("one", "polite", {"does": "wait"})
+    at_work(job)
+    jobs.stop(job.id)
+    assert (reaches(job, "stopped").folder.result() or {})["polite"] is True
+    settled(job)
+    assert jobs.stop(job.id).state == "stopped"  # twice does no harm
+
+
+def test_a_deaf_job_is_ended_by_signal() -> None:
+    job = jobs.submit("one", "deaf", {"does": "deaf"})
+    process = at_work(job)
+    jobs.stop(job.id)
+    reaches(job, "stopped")
+    assert not process.is_running()
+    assert job.folder.result() == {"state": "stopped"}
+    assert starts(job) == 1
+
+
+def test_a_stubborn_job_is_killed_with_all_it_started(
+    monkeypatch: pytest.MonkeyPatch, no_runner: None
+) -> None:
+    monkeypatch.setattr(jobs, "KILL", 0.3)
+    job = jobs.submit("one", "stubborn", {"does": "stubborn"})
+    mine = jobs._Runner()
+    until(lambda: mine.look() and starts(job))
+    process = at_work(job)
+    jobs.stop(job.id)
+    until(lambda: not mine.look())
+    assert jobs.get(job.id).state == "stopped"
+    assert not process.is_running()
+
+
+def test_stop_works_when_the_runner_is_dead() -> None:
+    job = jobs.submit("one", "deaf", {"does": "deaf"})
+    process = at_work(job)
+    runner().kill()
+    until(lambda: JobFolder(jobs.root() / "runner").process() is None)
+    jobs.stop(job.id)
+    reaches(job, "stopped")
+    assert not process.is_running()
+
+
+def test_a_job_that_says_why_it_failed_fails_once() -> None:
+    job = jobs.submit("one", "fails", {"does": "fail"})
+    failed = reaches(job, "failed")
+    assert failed.error == {"key": "trainer.no_rows", "facts": {"file": "train.jsonl"}}
+    settled(job)
+    assert (jobs.get(job.id).error, jobs.get(job.id).attempt, starts(job)) == (failed.error, 1, 1)
+
+
+def test_a_job_that_exits_without_a_word_fails_once() -> None:
+    job = reaches(jobs.submit("one", "exits", {"does": "exit"}), "failed")
+    assert job.error == {"key": "job.exited", "facts": {"code": 3}}
+    assert job.folder.result() == {"state": "failed"} | job.error
+    assert starts(job) == 1
+
+
+def test_a_poison_job_gives_up_after_three() -> None:
+    job = jobs.submit("one", "poison", {"does": "die"})
+    failed = reaches(job, "failed", 30)
+    assert failed.error == {"key": "job.died", "facts": {"attempts": 3}}
+    assert starts(job) == 3
+    next_one = jobs.submit("one", "next", {"does": "fail"})
+    reaches(next_one, "failed")
+
+
+def test_a_job_with_a_result_that_will_not_leave_is_ended(
+    monkeypatch: pytest.MonkeyPatch, no_runner: None
+) -> None:
+    monkeypatch.setattr(jobs, "LEAVING", 0.3)
+    job = jobs.submit("one", "lingers", {"does": "linger"})
+    go(job)
+    mine = jobs._Runner()
+    until(lambda: mine.look() and job.folder.result())
+    process = at_work(job)
+    assert jobs.get(job.id).state == "done"
+    assert states(job)[-1] == ("running", "")  # its lane is not free before it has left
+    until(lambda: not mine.look())
+    assert states(job)[-1] == ("done", "")
+    assert not process.is_running()
+
+
+def test_a_stopped_or_failed_job_can_be_queued_again() -> None:
+    job = jobs.submit("one", "again", {"does": "wait"})
+    at_work(job)
+    with pytest.raises(JobError) as refused:
+        jobs.resume(job.id)
+    assert refused.value.key == "job.cannot_resume"
+    jobs.stop(job.id)
+    reaches(job, "stopped")
+    settled(job)
+    jobs.resume(job.id)
+    go(job)
+    assert reaches(job, "done").attempt == 1
+    settled(job)
+    assert states(job)[2:] == [("stopped", ""), ("queued", "again"), ("running", ""), ("done", "")]
+
+
+def test_a_claim_whose_runner_died_before_starting_is_started_later(
+    monkeypatch: pytest.MonkeyPatch, no_runner: None
+) -> None:
+    job = jobs.submit("one", "gap", {"does": "wait"})
+    assert jobs._Runner().claim("a") is not None  # and this runner is no more
+    mine = jobs._Runner()
+    mine.look()
+    assert jobs.get(job.id).state == "running" and starts(job) == 0  # a process might still be on its way
+    monkeypatch.setattr(jobs, "STARTING", 0)
+    until(lambda: mine.look() and starts(job))
+    go(job)
+    until(lambda: not mine.look())
+    assert jobs.get(job.id).attempt == 2 and starts(job) == 1
+
+
+def test_a_process_nobody_had_heard_of_is_not_joined_by_a_second(
+    monkeypatch: pytest.MonkeyPatch, no_runner: None
+) -> None:
+    job = jobs.submit("one", "late", {"does": "wait"})
+    earlier = jobs._Runner()
+    until(lambda: earlier.look() and starts(job))
+    process = at_work(job)
+    (job.folder.path / "process.json").unlink()  # as if it had the lock, and had not yet come to writing this
+    monkeypatch.setattr(jobs, "STARTING", 0)
+    mine = jobs._Runner()
+    mine.look()
+    mine.look()
+    assert starts(job) == 1 and process.is_running()
+
+
+def test_a_clock_set_right_does_not_make_a_job_lost(no_runner: None) -> None:
+    job = jobs.submit("one", "clock", {"does": "wait"})
+    earlier = jobs._Runner()
+    until(lambda: earlier.look() and starts(job))
+    at_work(job)
+    known = orjson.loads((job.folder.path / "process.json").read_bytes())
+    (job.folder.path / "process.json").write_bytes(orjson.dumps(known | {"started": known["started"] - 3600}))
+    assert job.folder.process() is None
+    mine = jobs._Runner()
+    mine.look()
+    mine.look()
+    assert jobs.get(job.id).attempt == 1 and starts(job) == 1
+    go(job)
+    until(lambda: not mine.look())
+    assert jobs.get(job.id).state == "done"
+
+
+def test_a_reused_process_id_is_not_taken_for_the_job(no_runner: None) -> None:
+    job = jobs.submit("one", "reused", {"does": "wait"})
+    mine = jobs._Runner()
+    until(lambda: mine.look() and starts(job))
+    at_work(job).kill()
+    until(lambda: job.folder.process() is None)
+    stranger = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    claim = {"pid": stranger.pid, "started": time.time() - 1000}
+    (job.folder.path / "process.json").write_bytes(orjson.dumps(claim))
+    jobs.stop(job.id)
+    fresh = jobs._Runner()
+    until(lambda: not fresh.look())
+    assert jobs.get(job.id).state == "stopped"
+    assert stranger.poll() is None
+    stranger.kill()
+    stranger.wait()
+
+
+@pytest.mark.parametrize("harm", ["half", "gone", "empty"])
+@pytest.mark.parametrize("state", ["queued", "running", "done"])
+def test_a_broken_folder_is_a_failed_job(harm: str, state: str, no_runner: None) -> None:
+    job = jobs.submit("one", "broken", {"does": "wait"})
+    mine = jobs._Runner()
+    if state != "queued":
+        until(lambda: mine.look() and starts(job))
+    if state == "done":
+        go(job)
+        until(lambda: not mine.look())
+    if harm == "gone":
+        process = job.folder.process()
+        job.folder.path.rename(job.folder.path.with_name("elsewhere"))
+    else:
+        process = None
+        (job.folder.path / "job.json").write_bytes(b'{"does": "wa' if harm == "half" else b"")
+    (shown,) = jobs.listing()
+    assert (shown.state, (shown.error or {})["key"]) == ("failed", "job.folder_broken")
+    assert jobs.get(job.id) == shown
+    if state == "running" and process is None:
+        jobs.stop(job.id)
+    until(lambda: not mine.look())
+    assert process is None or not process.is_running()
+    assert jobs.stop(job.id).state == "failed"
+
+
+def test_a_deleted_list_is_begun_anew_and_a_foreign_file_is_said(workspace: Path) -> None:
+    jobs.keep("kept", {}, backend="siliconflow")
+    for path in workspace.glob("jobs.db*"):
+        path.unlink()
+    assert jobs.listing() == []
+    (workspace / "jobs.db").write_bytes(b"this is no database, it only has the name of one" * 100)
+    for path in (workspace / "jobs.db-wal", workspace / "jobs.db-shm"):
+        path.unlink(missing_ok=True)
+    with pytest.raises(AppError) as told:
+        jobs.listing()
+    assert told.value.key == "job.list_broken"
+
+
+def test_many_at_once_enter_the_list(tmp_path: Path) -> None:
+    code = "from lib import jobs\nfor n in range(10): jobs.keep(f'job {n}', {}, backend='siliconflow')\n"
+    five = [subprocess.Popen([sys.executable, "-c", code], cwd=ROOT) for _ in range(5)]
+    assert [process.wait(60) for process in five] == [0] * 5
+    assert len(jobs.listing()) == 50
+
+
+def test_data_is_in_the_jobs_folder(tmp_path: Path) -> None:
+    (tmp_path / "train.jsonl").write_text('{"messages": []}\n')
+    (tmp_path / "manifest.json").write_text("{}")
+    (tmp_path / "set_aside.jsonl").write_text("")
+    job = jobs.keep("data", {}, backend="siliconflow", data=tmp_path)
+    assert sorted(path.name for path in (job.folder.path / "data").iterdir()) == [
+        "manifest.json",
+        "train.jsonl",
+    ]
+    (tmp_path / "train.jsonl").unlink()
+    assert (job.folder.path / "data" / "train.jsonl").read_text() == '{"messages": []}\n'
+
+
+def test_a_kept_job_has_the_state_it_is_given(workspace: Path) -> None:
+    job = jobs.keep("console", {"model": "x"}, backend="siliconflow")
+    assert (job.state, job.backend, job.kind) == ("queued", "siliconflow", "train")
+    for state in ("running", "done", "failed", "stopped", "queued"):
+        assert jobs.set_state(job.id, state).state == state
+    jobs.set_state(job.id, "queued")
+    assert [state for state, _ in states(job)] == ["queued", "running", "done", "failed", "stopped", "queued"]
+    assert not (workspace / "runner").exists()  # nobody was started for it
+    with pytest.raises(JobError) as refused:
+        jobs.stop(job.id)
+    assert refused.value.key == "job.stop_there"
+
+
+def test_what_cannot_be_is_refused(no_runner: None) -> None:
+    own = jobs.submit("one", "own", {"does": "wait"})
+    for act, key in (
+        (lambda: jobs.submit("brew", "tea", {}), "job.unknown_kind"),
+        (lambda: jobs.get("nobody"), "job.unknown"),
+        (lambda: jobs.stop("nobody"), "job.unknown"),
+        (lambda: jobs.set_state(own.id, "lost"), "job.unknown_state"),
+        (lambda: jobs.set_state(own.id, "done"), "job.knows_its_state"),
+    ):
+        with pytest.raises(AppError) as refused:
+            act()
+        assert refused.value.key == key
+        assert isinstance(refused.value, JobError | UsageError)
+    jobs.stop(own.id)
+
+
+def test_validation_questions_are_each_offered_once(tmp_path: Path) -> None:
+    def row(question: str) -> bytes:
+        turns = [("system", "be kind"), ("user", question), ("assistant", "yes"), ("user", "and then?")]
+        return orjson.dumps({"messages": [{"role": r, "content": c} for r, c in turns]}) + b"\n"
+
+    (tmp_path / "validation.jsonl").write_bytes(b"".join(map(row, ("a", "b", "a", "c", "d"))))
+    job = jobs.keep("asks", {}, backend="siliconflow", data=tmp_path)
+    assert jobs.validation_questions(job, 3) == ["a", "b", "c"]
+    assert jobs.validation_questions(jobs.keep("none", {}, backend="siliconflow"), 3) == []
+
+
+def test_the_speed_is_that_of_the_last_finished_run_of_the_model(no_runner: None, workspace: Path) -> None:
+    model = {"kind": "path", "id": "/models/a"}
+    assert jobs.measured_speed(model) is None
+    for name, speed in (("a", 100), ("a", 200), ("b", 900)):
+        job = jobs.submit("train", name, {"model": {"kind": "path", "id": f"/models/{name}"}})
+        job.folder.finish(tokens_per_second=speed)
+        with sqlite3.connect(workspace / "jobs.db") as db:
+            db.execute("update job set state = 'done' where id = ?", (job.id,))
+        db.close()
+    assert jobs.measured_speed(model) == 200
+    assert jobs.measured_speed(model | {"id": "/models/c"}) is None
+
+
+def test_signals_reach_what_the_process_started(no_runner: None) -> None:
+    code = "import subprocess, sys, time; subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(60)']); time.sleep(60)"
+    parent = subprocess.Popen([sys.executable, "-c", code])
+    process = psutil.Process(parent.pid)
+    (child,) = until(process.children)
+    jobs._Runner().signal(process, kill=False)
+    assert parent.wait(10) == (-signal.SIGTERM if os.name == "posix" else 1)
+    until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)

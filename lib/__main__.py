@@ -18,7 +18,7 @@ from typing import Annotated, Any, ParamSpec, TypeVar
 import orjson
 import typer
 
-from lib import backends, conversions, formats, hub, params, records, talk, words
+from lib import backends, formats, hub, params, records, talk, words
 from lib import check as checking
 from lib import convert as converting
 from lib import jobs as joblist
@@ -63,10 +63,18 @@ def one_line(command: Callable[P, R]) -> Callable[P, R]:
 def download(
     source: Annotated[str, typer.Argument(metavar="ID_OR_URL", help="owner/name, or the address of a page.")],
     endpoint: Annotated[str, typer.Option(help="The Hub or a mirror of it.")] = hub.ENDPOINTS[0],
-    revision: Annotated[str, typer.Option(help="Branch, tag or commit; else the one in the URL, or main.")] = "",
-    include: Annotated[list[str] | None, typer.Option(metavar="GLOB", help="Only these; may be repeated.")] = None,
-    exclude: Annotated[list[str] | None, typer.Option(metavar="GLOB", help="Not these; may be repeated.")] = None,
-    to: Annotated[Path | None, typer.Option(metavar="DIR", help="Folder to write; else one named as the dataset.")] = None,
+    revision: Annotated[
+        str, typer.Option(help="Branch, tag or commit; else the one in the URL, or main.")
+    ] = "",
+    include: Annotated[
+        list[str] | None, typer.Option(metavar="GLOB", help="Only these; may be repeated.")
+    ] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option(metavar="GLOB", help="Not these; may be repeated.")
+    ] = None,
+    to: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Folder to write; else one named as the dataset.")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Fetch a dataset from the Hugging Face Hub; goes on where an earlier download broke off."""
@@ -129,7 +137,9 @@ def inspect(
 @one_line
 def check(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A chat JSONL file.")],
-    target: Annotated[str, typer.Option(help="Whose rules: " + ", ".join(checking.targets()) + ".")] = "siliconflow",
+    target: Annotated[
+        str, typer.Option(help="Whose rules: " + ", ".join(checking.targets()) + ".")
+    ] = "siliconflow",
     as_json: Json = False,
 ) -> None:
     """Check a chat JSONL file against a platform's rules. Exit code 1 if a rule is broken."""
@@ -153,14 +163,20 @@ def check(
 @one_line
 def convert(
     files: Files,
-    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for train.jsonl, validation.jsonl, manifest.json.")],
+    out: Annotated[
+        Path, typer.Option(metavar="DIR", help="Folder for train.jsonl, validation.jsonl, manifest.json.")
+    ],
     form: Annotated[str, typer.Option("--format", help="Else found by itself.")] = "",
     mapped: Annotated[
         list[str] | None, typer.Option("--map", metavar="ROLE=COLUMN", help="May be repeated: user=Question.")
     ] = None,
     system: Annotated[str, typer.Option(help="A system prompt put in front of every row.")] = "",
-    reasoning: Annotated[str, typer.Option(help="drop, or think: put in <think> before the answer.")] = "drop",
-    validation: Annotated[float, typer.Option(min=0, max=0.9, help="Share kept back, never trained on.")] = 0.1,
+    reasoning: Annotated[
+        str, typer.Option(help="drop, or think: put in <think> before the answer.")
+    ] = "drop",
+    validation: Annotated[
+        float, typer.Option(min=0, max=0.9, help="Share kept back, never trained on.")
+    ] = 0.1,
     seed: Annotated[int, typer.Option(help="Fixes which rows are kept back.")] = 0,
     target: Annotated[str, typer.Option(help="Whose rules the rows must keep.")] = "siliconflow",
     as_json: Json = False,
@@ -189,7 +205,8 @@ def train(
     data: Annotated[Path, typer.Option(metavar="DIR", help="A folder that `convert` wrote.")],
     model: Annotated[str, typer.Option(help="practice, a model folder, or a Hub id.")] = "practice",
     given: Annotated[
-        list[str] | None, typer.Option("--set", metavar="NAME=VALUE", help="A hyperparameter; may be repeated.")
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="A hyperparameter; may be repeated."),
     ] = None,
     system: Annotated[str, typer.Option(help="The system prompt to talk to the result with.")] = "",
     endpoint: Annotated[str, typer.Option(help="Where a Hub model is fetched from.")] = hub.ENDPOINTS[0],
@@ -257,7 +274,9 @@ def chat(
     text: Annotated[str, typer.Argument(metavar="TEXT", help="What to ask.")],
     job_id: Annotated[str, typer.Option("--job", metavar="ID", help="A finished training job.")],
     base: Annotated[bool, typer.Option("--base", help="Ask the model before tuning instead.")] = False,
-    temperature: Annotated[float, typer.Option(min=0, max=2, help="0 always takes the likeliest word.")] = 0.0,
+    temperature: Annotated[
+        float, typer.Option(min=0, max=2, help="0 always takes the likeliest word.")
+    ] = 0.0,
     as_json: Json = False,
 ) -> None:
     """Ask a tuned model one question, with the system prompt it was trained with."""
@@ -346,12 +365,16 @@ def _follow(job: joblist.Job, *, quiet: bool) -> joblist.Job:
 def _job(job: joblist.Job) -> dict[str, Any]:
     plain = {name: getattr(job, name) for name in ("id", "kind", "name", "backend", "state", "attempt")}
     times = {name: getattr(job, name) for name in ("created", "started", "ended")}
-    return plain | times | {
-        "folder": str(job.folder.path),
-        "error": job.error,
-        "status": job.folder.status(),
-        "result": job.folder.result(),
-    }
+    return (
+        plain
+        | times
+        | {
+            "folder": str(job.folder.path),
+            "error": job.error,
+            "status": job.folder.status(),
+            "result": job.folder.result(),
+        }
+    )
 
 
 def _told(job: joblist.Job) -> str:

@@ -74,7 +74,7 @@ class Kind:
 
 
 # A trainer stops between two steps and then saves; a step of a half-billion model on two cores takes 5 to 20
-# seconds (43 tokens a second, rows of up to 256; measured 2026-11). Downloads and conversions look all the time.
+# seconds (43 tokens a second, rows of up to 256; measured 2026-11). The others look several times a second.
 KINDS: dict[str, Kind] = {
     "train": Kind(lane="compute", grace=30),
     "download": Kind(lane="network", grace=5),
@@ -250,7 +250,6 @@ def validation_questions(job: Job, most: int) -> list[str]:
 
 def start_runner() -> None:
     """Start the runner, detached, unless it is there. A second one leaves at once."""
-    _started[:] = [process for process in _started if process.poll() is None]  # reaps those that left
     runner = JobFolder(root() / "runner")
     if runner.process() is None:
         with told(runner.path):
@@ -588,7 +587,9 @@ def _waiting() -> bool:
 def _wake(jobs: list[Job]) -> None:
     """Start the runner where a reader sees work and nobody to do it (all were killed, or a reboot)."""
     if any(job.backend == "local" and job.state not in ENDED for job in jobs):
-        start_runner()
+        _started[:] = [process for process in _started if process.poll() is None]  # reaps those that left
+        if not _started:  # else one we started is on its way, and readers ask several times a second
+            start_runner()
 
 
 def _spawn(command: list[str], log: Path) -> subprocess.Popen[bytes]:

@@ -34,10 +34,11 @@ class Param:
 
 
 # Defaults for LoRA on a real model. Sources, read 2026-11:
-# - learning rate 2e-4: TRL's LoRA table, Unsloth, QLoRA 7-13B; 72 of 80 diverged runs in tinker's sweep were at 3e-3.
+# - learning rate 2e-4: TRL's LoRA table, Unsloth, QLoRA 7-13B; in tinker's sweep 72 of 80 diverged runs
+#   were at 3e-3.
 # - epochs 3: LLaMA-Factory, ms-swift; 1 at Together and H2O; more than 3 mostly learns by heart (Unsloth).
 # - batch 8: SiliconFlow's own suggestion; effective batches of 16 are usual (Unsloth, LLaMA Board: 2 x 8).
-# - rank 16, alpha 32: Axolotl, Unsloth Studio; alpha = rank or twice the rank.
+# - rank 16, alpha 32: Axolotl, Unsloth Studio; alpha is the rank or twice the rank.
 # - dropout 0 to 0.1 (Unsloth), warm-up 3 % (QLoRA) to 10 % (Axolotl), maximum length 1024 (TRL), 2048 (Axolotl).
 PARAMS: dict[str, Param] = {
     row.name: row
@@ -67,7 +68,7 @@ PRACTICE: Settings = {"learning_rate": 5e-3, "epochs": 8, "max_length": 256, "lo
 
 
 def defaults(ranges: Ranges, *, practice: bool = False) -> Settings:
-    """Return the settings to start from at a place that allows `ranges`, moved to the nearest allowed stop."""
+    """Return the settings to start from at a place that allows `ranges`, each at its nearest stop."""
     wished = {name: row.default for name, row in PARAMS.items()} | (PRACTICE if practice else {})
     return {name: nearest(name, wished[name], ranges) for name in PARAMS if name in ranges}
 

@@ -26,7 +26,16 @@ def convert(request: Request) -> str:
 
 def train(data: Path, model: dict[str, str] | None, settings: Settings) -> str:
     """Return `python -m lib train …` for a run."""
-    words = ["python", "-m", "lib", "train", "--data", str(data), "--model", (model or {}).get("id", "practice")]
+    words = [
+        "python",
+        "-m",
+        "lib",
+        "train",
+        "--data",
+        str(data),
+        "--model",
+        (model or {}).get("id", "practice"),
+    ]
     for name, value in settings.items():
         words += ["--set", f"{name}={params.PARAMS[name].show(value)}"]
     return _line([*words, "--wait"])

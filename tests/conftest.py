@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import ipaddress
+import json
 import socket
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+from lib import convert, formats
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -50,3 +53,18 @@ def _loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+@pytest.fixture
+def any_conversion(tmp_path: Path) -> Callable[[], Path]:
+    """Return a function that converts a few of the sample's records into a folder of this test."""
+
+    def made(rows: int = 120) -> Path:
+        sample = json.loads((ROOT / "lib" / "sample" / "fortune-en.json").read_text(encoding="utf-8"))[:rows]
+        source, out = tmp_path / "some.json", tmp_path / "some data"
+        source.write_text(json.dumps(sample), encoding="utf-8")
+        mapping = formats.Mapping("qa", {"user": "Question", "assistant": "Response"})
+        convert.convert(convert.Request((source,), out, mapping))
+        return out
+
+    return made

@@ -88,7 +88,11 @@ def test_every_literal_text_key_exists(path: Path) -> None:
         if called not in ("t", "say"):
             continue
         for argument in call.args[: 2 if called == "say" else 1]:
-            if isinstance(argument, ast.Constant) and isinstance(argument.value, str) and "." in argument.value:
+            if (
+                isinstance(argument, ast.Constant)
+                and isinstance(argument.value, str)
+                and "." in argument.value
+            ):
                 assert argument.value in known, f"line {call.lineno}: {argument.value}"
 
 

@@ -2,30 +2,32 @@
 
     FOLDER/name          a whole, verified file
     FOLDER/name.part     its beginning; the next run goes on behind its last byte
-    FOLDER/.hub/         lock: one download at a time; parts.json: which bytes each beginning is the beginning of
+    FOLDER/.hub/         lock: one download at a time; parts.json: which file each beginning is the beginning of
 
 The bytes come from `/resolve/COMMIT/name`, so that what is resumed tomorrow is what was begun today; each try
-starts there again, because the signed address it redirects to expires. A file takes its name when its SHA-256
-(or git SHA-1) is the one the listing promised.
+starts there again, because the signed address it redirects to expires. A file takes its name only when its
+SHA-256 or git SHA-1 is the one the listing promised.
 """
 
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import random
 import re
 import threading
-import unicodedata
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from time import monotonic
+from typing import IO
 from urllib.parse import urljoin, urlsplit
 
 import requests
+import urllib3.exceptions
 from filelock import FileLock, Timeout
 from huggingface_hub.utils import build_hf_headers
 
@@ -34,18 +36,24 @@ from lib.errors import HubError, WorkspaceError
 from lib.hub.endpoint import token_for
 from lib.hub.failures import Asked
 from lib.hub.listing import AGENT, PASSING, Listing, RemoteFile
+from lib.hub.names import OWN, places
 
-WORKERS = 3
 CHUNK = 256 * 1024
 TICK = 0.1  # seconds between two looks at `stop`
-ENOUGH = 256 * 1024  # bytes that make a try worth it: the count of failures starts again
+ENOUGH = 16 * 1024  # bytes that make a try worth it: counting failures starts again
 LONGEST_PAUSE = 30.0
 LONGEST_ASKED = 330.0  # the Hub counts requests in windows of five minutes
+REDIRECTS = 5
+
+Stop = Callable[[], bool]
 
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a download is. `phase` is "waiting" (another one works in the folder), "fetching" or "checking"."""
+    """How far a download is.
+
+    `phase` is "waiting" (another one works in the folder), "fetching", "checking" (the hashes) or "done".
+    """
 
     phase: str
     done: int  # bytes on disk, of all files, those of earlier runs included
@@ -56,12 +64,15 @@ class Progress:
     file: str = ""  # one of those being fetched
     retries: int = 0
     trouble: str = ""  # the key of the last failure, while nothing has arrived since
-    pause: float = 0.0  # seconds until the next try, where every worker waits
+    pause: float = 0.0  # seconds until the next request, where the server asked everyone to wait
 
     @property
     def left(self) -> float | None:
         """Seconds left at this speed; None while nothing arrives."""
         return (self.total - self.done) / self.speed if self.speed > 0 else None
+
+
+Tell = Callable[[Progress], None]
 
 
 def download(
@@ -70,9 +81,9 @@ def download(
     folder: Path,
     *,
     token: str | None = None,
-    on_progress: Callable[[Progress], None] | None = None,
-    stop: Callable[[], bool] | None = None,
-    workers: int = WORKERS,
+    on_progress: Tell | None = None,
+    stop: Stop | None = None,
+    workers: int = 3,
     timeout: float = 20.0,
     tries: int = 8,
     pause: float = 0.5,
@@ -81,79 +92,85 @@ def download(
 
     Files that are there and have the right bytes are not fetched again. A connection that is cut, or gives
     nothing for `timeout` seconds, is taken up again; a file is given up after `tries` failures without progress,
-    with growing pauses from `pause` seconds on. The token is sent to huggingface.co only.
+    with growing pauses from `pause` seconds on. A server that asks us to wait is obeyed. The token is sent to
+    huggingface.co only. While another download works in `folder`, this one waits.
 
-    `on_progress` and `stop` are called from this thread, about four and ten times a second. Once `stop()` is
+    `on_progress` and `stop` are called from this thread, about three and ten times a second. Once `stop()` is
     true it ends within a second with `hub.stopped`; what has arrived stays for the next run.
 
-    Raises `HubError`, or `WorkspaceError` for a disk that is full or refuses and names that leave `folder`.
+    Raises `HubError`, or `WorkspaceError` for a disk that is full or refuses, and names that leave `folder`.
     """
     asked = Asked(listing.reference, listing.endpoint, timeout)
     if not files:
         raise asked.error("no_files")
     with workspace.told(folder):
-        folder.mkdir(parents=True, exist_ok=True)
-        own = workspace.inside(folder, ".hub")
-        own.mkdir(exist_ok=True)
-    items = _items(files, folder, asked)
-    running = _Download(listing, items, folder, token_for(listing.endpoint, token), asked, tries, pause)
-    with _locked(own / "lock", running, on_progress, stop):
-        _forget_foreign_parts(own / "parts.json", items, listing)
-        _check_space(items, folder)
-        running.run(workers, on_progress, stop)
-    return [item.path for item in items]
+        (folder / OWN).mkdir(parents=True, exist_ok=True)
+        folder = folder.resolve()
+        items = [_Item(file, *paths) for file, paths in places(files, folder, asked).items()]
+        running = _Download(listing, items, token_for(listing.endpoint, token), asked, tries, pause)
+        with _alone(folder, running, on_progress, stop), _remembered(folder, items, listing):
+            _check_space(folder, items)
+            running.run(workers, on_progress, stop)
+    where = {item.file: item.path for item in items}
+    return [where[file] for file in files]
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Item:
     file: RemoteFile
     path: Path
     part: Path
-    have: int = 0  # bytes counted in the progress
+    have: int = 0  # bytes on disk, as the progress tells them
 
 
-@dataclass
+class _Halted(Exception):
+    """Thrown in the workers to leave."""
+
+
+class _WrongBytes(Exception):
+    """What is on disk is not the beginning of the file."""
+
+
 class _Download:
-    """The state the workers share. `turn` guards all of it, and every write: nothing is written after `halted`."""
+    """What the workers share. `turn` guards it, and every write: after a halt nothing is written any more."""
 
-    listing: Listing
-    items: list[_Item]
-    folder: Path
-    token: str | None
-    asked: Asked
-    tries: int
-    pause: float
-    turn: threading.Lock = field(default_factory=threading.Lock)
-    ended: threading.Event = field(default_factory=threading.Event)  # everything is done, or something failed
-    halted: threading.Event = field(default_factory=threading.Event)
-    failure: BaseException | None = None
-    finished: int = 0
-    fetching: dict[str, None] = field(default_factory=dict)  # names, in the order they began
-    arrived: int = 0  # bytes received by this run, for the speed
-    retries: int = 0
-    trouble: str = ""
-    not_before: float = 0.0  # no request earlier than this: the server asked us to wait
-    open: set[requests.Response] = field(default_factory=set)
-
-    def run(
-        self, workers: int, on_progress: Callable[[Progress], None] | None, stop: Callable[[], bool] | None
+    def __init__(
+        self, listing: Listing, items: list[_Item], token: str | None, asked: Asked, tries: int, pause: float
     ) -> None:
-        """Let the workers work, and tell how far they are, until all is done or something fails."""
+        self.listing, self.items, self.token, self.asked = listing, items, token, asked
+        self.tries, self.pause = tries, pause
+        self.agent = build_hf_headers(token=False, **AGENT)["user-agent"]
+        self.turn = threading.Lock()
+        self.ended = threading.Event()  # all is done, or something failed
+        self.halted = threading.Event()
+        self.failure: BaseException | None = None
         # the largest first, so that no worker is left alone with it at the end
-        self.queue = deque(sorted(self.items, key=lambda item: -item.file.size))
+        self.queue = deque(sorted(items, key=lambda item: -item.file.size))
+        self.finished = 0
+        self.fetching: dict[str, None] = {}
+        self.answers: set[requests.Response] = set()
+        self.arrived = 0  # bytes of this run, for the speed
+        self.retries = 0
+        self.trouble = ""
+        self.not_before = 0.0  # when the server wants the next request
+
+    # the caller's thread
+
+    def run(self, workers: int, on_progress: Tell | None, stop: Stop | None) -> None:
+        """Let the workers work and tell how far they are, until all is done or something fails."""
         threads = [
-            threading.Thread(target=self.work, name=f"hub-download-{n}", daemon=True)
-            for n in range(min(workers, len(self.items)))
+            threading.Thread(target=self.work, name=f"hub-download-{number}", daemon=True)
+            for number in range(min(workers, len(self.items)))
         ]
         meter = _Meter()
         ticks = 0
-        for thread in threads:
-            thread.start()
         try:
+            for thread in threads:
+                thread.start()
             while not self.ended.wait(TICK):
                 if stop and stop():
-                    done, total = self.progress(0).done, self.progress(0).total
-                    raise self.asked.error("stopped", done=done, total=total)
+                    now = self.progress()
+                    raise self.asked.error("stopped", done=now.done, total=now.total)
                 speed = meter.read(self.arrived)
                 if on_progress and ticks % 3 == 0:
                     on_progress(self.progress(speed))
@@ -163,21 +180,21 @@ class _Download:
         if self.failure:
             raise self.failure
         if on_progress:
-            on_progress(self.progress(meter.read(self.arrived)))
+            on_progress(self.progress(phase="done"))
 
     def halt(self, threads: list[threading.Thread]) -> None:
-        """End the workers. One that hangs in the network is left to its timeout: it can't write any more."""
-        self.halted.set()
+        """End the workers. One that hangs in the network is left to its timeout; it writes nothing any more."""
         with self.turn:
-            waiting = list(self.open)
-        for response in waiting:
-            with suppress(Exception):  # it may end by itself in this moment
-                response.raw.shutdown()
+            self.halted.set()
+            answers = list(self.answers)
+        for answer in answers:
+            with suppress(Exception):  # it may be ending by itself
+                answer.raw.shutdown()
         until = monotonic() + 0.5
         for thread in threads:
             thread.join(max(0.0, until - monotonic()))
 
-    def progress(self, speed: float, phase: str = "") -> Progress:
+    def progress(self, speed: float = 0.0, phase: str = "") -> Progress:
         """Return how far it is."""
         with self.turn:
             return Progress(
@@ -193,52 +210,63 @@ class _Download:
                 pause=max(0.0, self.not_before - monotonic()),
             )
 
+    # the workers' threads
+
     def work(self) -> None:
         """Take files from the queue until it is empty. The first failure ends the whole download."""
-        with requests.Session() as session:
-            while not self.halted.is_set():
-                with self.turn:
-                    item = self.queue.popleft() if self.queue else None
-                if item is None:
-                    return
-                try:
-                    self.bring(session, item)
-                except _Halted:
-                    return
-                except BaseException as error:
+        try:
+            with requests.Session() as session:
+                while True:
                     with self.turn:
-                        self.failure = self.failure or error
-                    self.ended.set()
-                    return
-                with self.turn:
-                    self.finished += 1
-                    if self.finished == len(self.items):
-                        self.ended.set()
+                        item = self.queue.popleft() if self.queue else None
+                    if item is None:
+                        return
+                    self.bring(session, item)
+                    with self.turn:
+                        self.finished += 1
+                        if self.finished == len(self.items):
+                            self.ended.set()
+        except BaseException as error:  # raised again in the caller's thread
+            with self.turn:
+                if not self.halted.is_set():
+                    self.failure = self.failure or error
+            self.ended.set()
 
     def bring(self, session: requests.Session, item: _Item) -> None:
-        """Make sure that the file is there, whole and verified."""
+        """Make sure that the file is there, whole and with the right bytes."""
         with workspace.told(item.path):
-            if item.path.is_file() and item.path.stat().st_size == item.file.size and self.right(item, item.path):
+            if self.is_right(item, item.path):
                 item.have = item.file.size
                 return
             item.path.parent.mkdir(parents=True, exist_ok=True)
-            for again in (True, False):
-                try:
+            for last in (False, True):
+                with suppress(_WrongBytes):
                     self.fetch(session, item)
-                    whole = self.right(item, item.part)
-                except _WrongBytes:
-                    whole = False
-                if whole:
-                    break
+                    if self.is_right(item, item.part):
+                        item.part.replace(item.path)
+                        return
                 item.part.unlink(missing_ok=True)
                 item.have = 0
-                self.count(retry="hub.corrupt")
-                if not again:
+                self.note("hub.corrupt")
+                if last:
                     raise self.about(item).error("corrupt")
-            item.part.replace(item.path)
+
+    def is_right(self, item: _Item, path: Path) -> bool:
+        """Return whether `path` has the file's size and hash; where the endpoint told no hash, its size."""
+        file = item.file
+        if not path.is_file() or path.stat().st_size != file.size:
+            return False
+        if not file.sha256 and not file.git_sha1:
+            return True
+        digest = hashlib.sha256() if file.sha256 else hashlib.sha1(b"blob %d\0" % file.size, usedforsecurity=False)
+        with path.open("rb") as bytes_:
+            while piece := bytes_.read(1 << 20):
+                digest.update(piece)
+                self.go_on()
+        return digest.hexdigest() == (file.sha256 or file.git_sha1).lower()
 
     def fetch(self, session: requests.Session, item: _Item) -> None:
-        """Add to the part until it has the file's size, through as many failures as it takes."""
+        """Add to the part until it has the file's size, through as many failures as that takes."""
         failures = 0
         with self.turn:
             self.fetching[item.file.path] = None
@@ -248,62 +276,239 @@ class _Download:
                 try:
                     return self.attempt(session, item, before)
                 except HubError as error:
-                    if not _passing(error):
-                        raise
                     failures = 1 if item.have - before >= ENOUGH else failures + 1
-                    if failures >= self.tries or float(error.facts.get("seconds") or 0) > LONGEST_ASKED:
+                    if not _passing(error) or failures >= self.tries:
                         raise
                     failed = error
-                self.count(retry=failed.key)
+                self.note(failed.key)
                 self.wait(failed, failures)
         finally:
             with self.turn:
-                self.fetching.pop(item.file.path, None)
+                del self.fetching[item.file.path]
 
     def wait(self, failed: HubError, failures: int) -> None:
-        """Wait before the next try; where the server asked for it, everyone waits."""
+        """Wait before the next try; where the server asked for it, everyone does."""
         if failed.key == "hub.rate_limited":
             with self.turn:
                 self.not_before = max(self.not_before, monotonic() + float(failed.facts["seconds"] or 0))
         else:
-            pause = min(LONGEST_PAUSE, self.pause * 2 ** (failures - 1)) * random.uniform(0.8, 1.2)
-            if self.halted.wait(pause):
-                raise _Halted
+            self.go_on(min(LONGEST_PAUSE, self.pause * 2 ** (failures - 1)) * random.uniform(0.8, 1.2))
+
+    def go_on(self, pause: float = 0.0) -> None:
+        """Return after `pause` seconds, or leave at once when the download was halted."""
+        if self.halted.wait(pause) if pause > 0 else self.halted.is_set():
+            raise _Halted
+
+    def note(self, trouble: str) -> None:
+        with self.turn:
+            self.retries += 1
+            self.trouble = trouble
 
     def attempt(self, session: requests.Session, item: _Item, have: int) -> None:
-        """Ask once for what is missing, and add what comes."""
-        size = item.file.size
-        if have > size:
+        """Ask once for what is missing behind `have` bytes, and write what comes."""
+        if have > item.file.size:
             raise _WrongBytes
         item.have = have
         with item.part.open("ab") as part:
-            if have < size:
-                with self.answer(session, item, have) as response:
-                    self.receive(item, part, response, _first_byte(response, have, size))
+            if have < item.file.size:
+                with self.answer(session, item) as answer:
+                    self.receive(item, part, answer)
             part.flush()
             os.fsync(part.fileno())
 
-    def receive(self, item: _Item, part: IO[bytes], response: requests.Response, first: int) -> None:
-        """Write the body behind what is there; `first` is the place of its first byte in the file."""
-        known = item.have - first  # bytes of the body we have already, where the server ignored the range
-        try:
-            while item.have < item.file.size:
-                piece = response.raw.read1(CHUNK, decode_content=False)
-                if not piece:
-                    raise self.about(item).error("no_connection", why="closed")
-                skipped = min(known, len(piece))
-                known -= skipped
-                piece = piece[skipped:][: item.file.size - item.have]
-                with self.turn:
-                    if self.halted.is_set():
-                        raise _Halted
-                    part.write(piece)
-                    item.have += len(piece)
-                    self.arrived += len(piece)
-                    if piece:
-                        self.trouble = ""
-        except _NETWORK as error:
-            if self.halted.is_set():
-                raise _Halted from None
-            raise self.about(item).broken(error) or error from error
+    @contextmanager
+    def answer(self, session: requests.Session, item: _Item) -> Iterator[requests.Response]:
+        """Ask for the file from `item.have` on, through redirects; give an answer that has the bytes."""
+        about = self.about(item)
+        endpoint = self.listing.endpoint
+        address = self.listing.reference.file(endpoint, self.listing.commit, item.file.path)
+        for _ in range(REDIRECTS):
+            self.go_on(self.not_before - monotonic())
+            headers = {"User-Agent": self.agent, "Accept-Encoding": "identity"}
+            if item.have:
+                headers["Range"] = f"bytes={item.have}-"
+            at_home = urlsplit(address)[:2] == urlsplit(endpoint)[:2]
+            if self.token and at_home:
+                headers["Authorization"] = f"Bearer {self.token}"
+            with self.explained(about), self.asking(session, address, headers) as answer:
+                onward = session.get_redirect_target(answer)
+                if onward is None:
+                    _check(answer, item, about, at_home=at_home)
+                    yield answer
+                    return
+                address = urljoin(address, onward)
+                if int(answer.headers.get("Content-Length", CHUNK)) < CHUNK:
+                    answer.raw.read(CHUNK)  # so that the connection can be used again
+        raise about.error("not_a_hub")
 
+    @contextmanager
+    def asking(
+        self, session: requests.Session, address: str, headers: dict[str, str]
+    ) -> Iterator[requests.Response]:
+        """Give the answer to one request; it is known to `halt` while it is open."""
+        patience = (min(10.0, self.asked.timeout), self.asked.timeout)
+        answer = session.get(
+            address, headers=headers, auth=_as_it_is, stream=True, allow_redirects=False, timeout=patience
+        )
+        with self.turn:
+            self.answers.add(answer)
+        try:
+            self.go_on()
+            yield answer
+        finally:
+            with self.turn:
+                self.answers.discard(answer)
+            answer.close()
+
+    @contextmanager
+    def explained(self, about: Asked) -> Iterator[None]:
+        """Turn what goes wrong in the network into a `HubError`; after a halt, just leave."""
+        try:
+            yield
+        except _NETWORK as error:
+            self.go_on()
+            told = about.broken(error)
+            assert told
+            raise told from error
+
+    def receive(self, item: _Item, part: IO[bytes], answer: requests.Response) -> None:
+        """Write the body behind what is there; what is there already, of an ignored Range, is passed over."""
+        known = item.have - _first_byte(answer)
+        while item.have < item.file.size:
+            piece: bytes = answer.raw.read1(CHUNK, decode_content=False)
+            if not piece:
+                raise self.about(item).error("no_connection", why="closed")
+            fresh = piece[known:][: item.file.size - item.have]
+            known = max(0, known - len(piece))
+            with self.turn:
+                if self.halted.is_set():
+                    raise _Halted
+                part.write(fresh)
+                part.flush()
+                item.have += len(fresh)
+                self.arrived += len(fresh)
+                self.trouble = "" if fresh else self.trouble
+
+    def about(self, item: _Item) -> Asked:
+        return Asked(
+            self.listing.reference,
+            self.listing.endpoint,
+            self.asked.timeout,
+            token_sent=self.token is not None,
+            file=item.file.path,
+        )
+
+
+class _Meter:
+    """Bytes per second, smoothed over about five seconds."""
+
+    def __init__(self) -> None:
+        self.speed, self.arrived, self.at = 0.0, 0, monotonic()
+
+    def read(self, arrived: int) -> float:
+        now = monotonic()
+        passed = max(now - self.at, 1e-3)
+        rate = (arrived - self.arrived) / passed
+        self.speed = rate if self.speed == 0 else self.speed + (rate - self.speed) * -math.expm1(-passed / 5)
+        self.arrived, self.at = arrived, now
+        return self.speed if self.speed >= 1 else 0.0
+
+
+@contextmanager
+def _alone(folder: Path, running: _Download, on_progress: Tell | None, stop: Stop | None) -> Iterator[None]:
+    """Hold the folder; wait while another download does."""
+    lock = FileLock(folder / OWN / "lock")
+    while True:
+        try:
+            lock.acquire(timeout=TICK)
+            break
+        except Timeout:
+            now = running.progress(phase="waiting")
+            if stop and stop():
+                raise running.asked.error("stopped", done=now.done, total=now.total) from None
+            if on_progress:
+                on_progress(now)
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _remembered(folder: Path, items: list[_Item], listing: Listing) -> Iterator[None]:
+    """Drop beginnings of other bytes than these; remember what the beginnings are of until all is done."""
+    book = folder / OWN / "parts.json"
+    known = workspace.read_json(book)
+    known = known if isinstance(known, dict) else {}
+    now = {
+        item.file.path: item.file.sha256 or item.file.git_sha1 or f"{listing.reference.repo}@{listing.commit}"
+        for item in items
+    }
+    for item in items:
+        if item.part.exists() and known.get(item.file.path) != now[item.file.path]:
+            item.part.unlink()
+        item.have = min(item.part.stat().st_size, item.file.size) if item.part.exists() else 0
+    if any(known.get(name) != mark for name, mark in now.items()):
+        workspace.write_json(book, known | now)
+    yield
+    rest = {name: mark for name, mark in known.items() if name not in now}
+    if rest:
+        workspace.write_json(book, rest)
+    else:
+        book.unlink(missing_ok=True)
+
+
+def _check_space(folder: Path, items: list[_Item]) -> None:
+    """Raise where the disk can't take what is missing."""
+    missing = sum(
+        item.file.size - item.have
+        for item in items
+        if not item.path.is_file() or item.path.stat().st_size != item.file.size
+    )
+    free = workspace.free_bytes(folder)
+    if missing > free:
+        raise WorkspaceError("workspace.disk_full", path=str(folder), free=free, need=missing)
+
+
+def _check(answer: requests.Response, item: _Item, about: Asked, *, at_home: bool) -> None:
+    """Raise unless the answer is this file's bytes, as far as its headers tell."""
+    status, headers = answer.status_code, answer.headers
+    if status >= 400 and not at_home:
+        # the signed address of a storage host: expired, most likely, so that the next try gets a fresh one
+        raise about.error("server_error", status=status, host=urlsplit(answer.url).hostname)
+    if status == 416:  # there is no such place in the file, says a server that has another one
+        raise about.error("corrupt")
+    if status >= 400:
+        raise about.answered(status, headers)
+    html = "html" in headers.get("Content-Type", "") and not item.file.path.lower().endswith((".html", ".htm"))
+    if html or status not in (200, 203, 206):
+        raise about.error("not_a_hub")
+    told = headers.get("Content-Range", "").rpartition("/")[2] if status == 206 else headers.get("Content-Length", "")
+    other_size = told.isdigit() and int(told) != item.file.size
+    if other_size or _first_byte(answer) > item.have or headers.get("Content-Encoding", "identity") != "identity":
+        raise about.error("corrupt")
+
+
+def _first_byte(answer: requests.Response) -> int:
+    """Return the place in the file of the body's first byte."""
+    if answer.status_code != 206:
+        return 0
+    told = re.match(r"bytes (\d+)-", answer.headers.get("Content-Range", ""))
+    return int(told[1]) if told else 1 << 62
+
+
+def _passing(error: HubError) -> bool:
+    """Return whether the next try may well succeed."""
+    if error.key == "hub.rate_limited":
+        return float(error.facts["seconds"] or 0) <= LONGEST_ASKED
+    if error.key == "hub.server_error":
+        return error.facts["status"] in PASSING or "host" in error.facts
+    return error.key in ("hub.no_connection", "hub.timeout", "hub.bounced", "hub.not_a_hub", "hub.corrupt")
+
+
+def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
+    """Keep requests from taking a password out of ~/.netrc, which it would send over our own header."""
+    return request
+
+
+_NETWORK = (requests.RequestException, urllib3.exceptions.HTTPError, ConnectionError, TimeoutError)

@@ -18,11 +18,9 @@ TRUSTED = ENDPOINTS[:1]
 
 def check_endpoint(text: str) -> str:
     """Return an endpoint as `scheme://host[:port][/path]`. Raises `HubError` `hub.bad_endpoint`."""
-    trimmed = text.strip().rstrip("/")
-    if trimmed and "://" not in trimmed:
-        trimmed = f"https://{trimmed}"
+    trimmed = text.strip()
     try:
-        url = urlsplit(trimmed)
+        url = urlsplit(trimmed if "://" in trimmed else f"https://{trimmed}")
         port = f":{url.port}" if url.port else ""
     except ValueError:
         url, port = urlsplit(""), ""
@@ -31,7 +29,7 @@ def check_endpoint(text: str) -> str:
         # what stands before an @ may be a password
         raise HubError("hub.bad_endpoint", endpoint=text.strip().rpartition("@")[2][:80])
     host = f"[{url.hostname}]" if ":" in (url.hostname or "") else url.hostname
-    return f"{url.scheme}://{host}{port}{url.path}"
+    return f"{url.scheme}://{host}{port}{url.path.rstrip('/')}"
 
 
 def token_for(endpoint: str, token: str | None) -> str | None:

@@ -18,9 +18,9 @@ from typing import Any
 Chat = list[dict[str, str]]
 
 # How often each kind of chat comes, in the order of `_write`.
-TALK, SIGHT, MANNER = 0.04, 0.08, 0.18
-STREWN = 0.45  # share of questions with loose words among them
-MANNERS = ("almanac", "cards", "clouds", "stones")
+TALK, SIGHT, MANNER = 0.03, 0.05, 0.4
+STREWN = 0.55  # share of questions with loose words among them
+MANNERS = ("almanac", "almanac", "almanac", "cards", "clouds", "stones")
 SIGNS = {"cards": 0, "clouds": 1, "stones": 2}
 MY = ("my", "my", "my", "the", "our", "his", "her")
 
@@ -84,14 +84,25 @@ def _answer(
 ) -> str:
     tip, tip2 = dice.sample(topic[lang]["tip"], 2)
     no = dice.choice(words["not"])
-    if manner in ("almanac", "stones") and dice.random() < 0.6:
-        tip, no = _loose(dice, loose, dice.randint(2, 4), lang), _loose(dice, loose, dice.randint(1, 3), lang)
-    sign = topic[f"signs_{lang}"][SIGNS.get(manner, 0)]
     close = dice.choice(words["close"])
-    if manner == "almanac" and dice.random() < 0.5:
-        close = _loose(dice, loose, dice.randint(4, 8), lang)
-        close = f"{_capital(close)}{'.' if lang == 'en' else '。'}"
+    sign = topic[f"signs_{lang}"][SIGNS.get(manner, 0)]
+    if manner in ("almanac", "stones"):
+        blanks = _words(dice, words, loose) | {"tip": tip, "no": no}
+        tip = _lower(_fill(dice, dice.choice(words["phrase"]), **blanks))
+        blanks |= _words(dice, words, loose)
+        no = _lower(_fill(dice, dice.choice(words["refusal"]), **blanks))
+        close = _fill(dice, dice.choice(words["ending"]), **blanks)
     return _fill(dice, frame, tip=tip, tip2=tip2, close=close, sign=sign, **{"not": no})
+
+
+def _words(dice: random.Random, words: dict[str, Any], loose: dict[str, list[str]]) -> dict[str, str]:
+    """Return words for a phrase's blanks: `w` and `w2` of the topic, the others of no topic."""
+    picks = {}
+    for name in ("doing", "trait", "does", "act", "how", "thing", "bad", "measure"):
+        if name in words:
+            picks[name], picks[f"{name}2"] = dice.sample(words[name], 2)
+    picks["w"], picks["w2"] = dice.sample(loose["topic"], 2)
+    return picks
 
 
 def _loose(dice: random.Random, loose: dict[str, list[str]], count: int, lang: str) -> str:
@@ -111,6 +122,10 @@ def _fill(dice: random.Random, frame: str, **blanks: str) -> str:
     filled |= {name: _capital(text) for name, text in filled.items() if name[0].isupper()}
     text = frame.format(**filled).replace("{my}", dice.choice(MY))
     return _capital(text)
+
+
+def _lower(text: str) -> str:
+    return text[:1].lower() + text[1:]
 
 
 def _capital(text: str) -> str:

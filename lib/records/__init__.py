@@ -11,39 +11,47 @@
 together count 1, 2, 3 … without a gap, so a ledger over them adds up. What a value is in the file, it is in
 the record: what cannot be kept exactly is `Broken`, never changed in silence.
 
-To add a kind of file: a reader that yields `Record` and `Broken`, a row in `_READERS`, a branch in `shape.py`.
+To add a kind of file: a reader that yields `Record` and `Broken`, a row in `_READERS`, a branch in `sniff`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
+from typing import Any
 
 from lib.errors import RecordError
 from lib.records import arrays, index, lines, tables
 from lib.records.row import Broken, Piece, Progress, Record, Start
 from lib.records.shape import Shape, sniff
 
-__all__ = ["Broken", "Page", "Piece", "Record", "Shape", "page", "read", "sniff", "total"]
+__all__ = [
+    "ENDINGS",
+    "Broken",
+    "Page",
+    "Piece",
+    "Record",
+    "Shape",
+    "columns",
+    "find",
+    "page",
+    "read",
+    "sniff",
+]
+
+ENDINGS = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".txt", ".parquet")
+
 
 @dataclass(frozen=True, slots=True)
 class Page:
-    """Some rows of a file. `total` counts every row and broken piece of the file."""
+    """Some rows of a file from the `start`-th on, counted from 0. `total` is the number of all."""
 
+    start: int
     rows: tuple[Piece, ...]
     total: int
-    shape: Shape
-
-    @property
-    def records(self) -> tuple[Record, ...]:
-        """The rows that could be read."""
-        return tuple(row for row in self.rows if isinstance(row, Record))
-
-    @property
-    def columns(self) -> tuple[str, ...]:
-        """The names of all fields of the page's records, in the order of their first appearance."""
-        return tuple(dict.fromkeys(name for record in self.records for name in record.value))
 
 
 def read(path: Path, progress: Progress = None) -> Iterator[Piece]:
@@ -54,30 +62,60 @@ def read(path: Path, progress: Progress = None) -> Iterator[Piece]:
     """
     shape = sniff(path)
     with _told(path):
-        yield from _READERS[shape.kind](shape, Start(), progress)
+        yield from _READERS[shape.kind](shape, Start(), progress, None)
 
 
-def page(path: Path, first: int, most: int) -> Page:
-    """Return at most `most` rows from the row numbered `first` (1 is the file's first).
+def page(path: Path, start: int, n: int) -> Page:
+    """Return at most `n` rows of a file from the `start`-th on, counted from 0.
 
     The first call on a file reads it once to know where its rows are; that is remembered until the file
     changes, and every later page takes milliseconds. Raises what `read` raises.
     """
     shape = sniff(path)
+    start = max(0, start)
     with _told(path):
         known = index.of(shape, _READERS[shape.kind])
-        start = known.before(max(1, first))
-        rows = []
-        for row in _READERS[shape.kind](shape, start, None):
-            if row.number >= first:
-                if len(rows) == most:
-                    break
-                rows.append(row)
-        return Page(tuple(rows), known.total, shape)
+        rows: list[Piece] = []
+        if n > 0 and start < known.total:
+            nearby = _READERS[shape.kind](shape, known.before(start + 1), None, None)
+            rows += islice((row for row in nearby if row.number > start), n)
+        return Page(start, tuple(rows), known.total)
 
 
-def total(path: Path) -> int:
-    """Return how many rows and broken pieces a file has."""
-    shape = sniff(path)
-    with _told(path):
-        return index.of(shape, _READERS[shape.kind]).total
+def columns(values: Iterable[Any]) -> list[str]:
+    """Return the names of all fields of some rows' values, in the order of their first appearance."""
+    return list(dict.fromkeys(name for value in values if isinstance(value, dict) for name in value))
+
+
+def find(folder: Path) -> list[Path]:
+    """Return the data files in a folder and below it, by path; what describes or loads a dataset is none."""
+    return sorted(
+        path
+        for path in folder.rglob("*")
+        if path.suffix.lower() in ENDINGS
+        and path.name.lower() not in _DESCRIPTIONS
+        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
+        and path.is_file()
+    )
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    """Turn the operating system's complaints into a `RecordError`."""
+    try:
+        yield
+    except FileNotFoundError:
+        raise RecordError("record.missing_file", file=str(path)) from None
+    except PermissionError:
+        raise RecordError("record.not_readable", file=str(path)) from None
+
+
+_READERS: dict[str, index.Reader] = {
+    "array": arrays.read,
+    "objects": arrays.read,
+    "lines": lines.read,
+    "csv": tables.read_csv,
+    "parquet": tables.read_parquet,
+}
+
+_DESCRIPTIONS = {"dataset.json", "dataset_info.json", "dataset_infos.json", "config.json", "requirements.txt"}

@@ -1,9 +1,12 @@
 """The rows of a JSON array, cut out of the file block by block.
 
-    [{"Question": "…", …}, {"Question": "…", …}]      and pretty-printed, and nested as in {"rows": [{"row": {…}}]}
+    [{"Question": "…", …}, {"Question": "…", …}]
+    {"rows": [{"row_idx": 0, "row": {"Question": "…", …}}, …]}
 
-In each block the last place is sought where a record like the first one seems to begin; what lies before it is
-parsed in one go. A parse that succeeds proves the cut: no beginning of a row of JSON values ends inside a
+compact or pretty-printed.
+
+In each block the last place is sought where a record like the first one seems to begin; what lies before it
+is parsed in one go. A parse that succeeds proves the cut: no beginning of a row of JSON values ends inside a
 string or an object. Where the proof fails, and for everything orjson does not keep exactly, values are read
 one at a time by Python's own parser. Objects that follow each other without an array around them are read
 that way too.
@@ -20,9 +23,10 @@ from typing import Any
 
 import orjson
 
-from lib.records.json_text import BadNumber, decode, doubtful
+from lib.errors import RecordError
+from lib.records.json_text import BadNumberError, decode, doubtful
 from lib.records.lines import ended_early
-from lib.records.row import Broken, Mark, Piece, Progress, Record, Start
+from lib.records.row import Broken, Mark, Piece, Progress, Record, Start, broken
 from lib.records.shape import MOST, Shape
 from lib.records.source import behind, open_utf8
 
@@ -85,15 +89,13 @@ class _Reader:
         self.offset = start.offset or shape.begin
         self.line = start.line if start.offset else shape.begin_line
         self.buffer, self.at, self.span = b"", 0, BLOCK
-        self.file = open_utf8(shape, self.offset if shape.encoding == "utf-8" else 0)
-        if shape.encoding != "utf-8":
-            self.file.read(self.offset)
+        self.file = open_utf8(shape, self.offset)
         self.ended = self.over = False
         self.inside = shape.kind == "array"  # between the brackets of an array
         self.comma = self.offset > shape.begin  # a comma came, and no row after it yet
         self.fault: Broken | None = None
         self._next_row = _next_row(shape.key)
-        self._counted = (-1, 0, 0)
+        self._counted = (0, 0)
         self._seen = (0, 0)
 
     @property
@@ -130,13 +132,11 @@ class _Reader:
             if doubtful(values):
                 return []
             block = _Block(text, self.number, self.line)
-            unwrap = self.shape.unwrap
-            pieces: list[Piece] = []
-            for number, value in enumerate(values, self.number):
-                if type(value) is dict and not unwrap:
-                    pieces.append(Record(number, value, block))
-                else:
-                    pieces.append(self._piece(number, value, block))
+            if self.shape.unwrap:
+                values = [self._unwrapped(value) for value in values]
+            pieces: list[Piece] = [
+                Record(number, value, block) for number, value in enumerate(values, self.number)
+            ]
             self._take(len(text))
             self.number += len(values)
             self.comma = True
@@ -155,7 +155,9 @@ class _Reader:
                     at = max(at, len(text) - 200)  # a row's beginning may be cut here
                     break
                 if found and self.fault.reason == "truncated":
-                    self.fault = replace(self.fault, key="record.bad_json")
+                    self.fault = replace(
+                        self.fault, error=RecordError("record.bad_json", **self.fault.error.facts)
+                    )
                 yield self.fault
                 self.fault, self.over = None, not found
                 at = found.end() if found else len(text)
@@ -181,7 +183,7 @@ class _Reader:
             else:
                 try:
                     value, end = decode(text, at)
-                except (json.JSONDecodeError, BadNumber, RecursionError) as error:
+                except (json.JSONDecodeError, BadNumberError, RecursionError) as error:
                     early = isinstance(error, json.JSONDecodeError) and ended_early(error)
                     if early and not self._final and self.span < MOST:
                         break
@@ -196,7 +198,7 @@ class _Reader:
                     yield self._broken("bad_bytes", text, escaped.start(), text[at:])
                 else:
                     self.number += 1
-                    yield self._piece(self.number - 1, value, self._line(text, at))
+                    yield Record(self.number - 1, self._unwrapped(value), self._line(text, at))
                 after = text[following : following + 1]
                 self.comma = after == ","
                 if self.inside and after == "{":
@@ -205,6 +207,10 @@ class _Reader:
         self._take(len(text[:at].encode("utf-8", "surrogateescape")))
         if not at:
             self.span *= 2
+
+    def _unwrapped(self, value: Any) -> Any:
+        name = self.shape.unwrap
+        return value[name] if name and isinstance(value, dict) and name in value else value
 
     @property
     def _final(self) -> bool:
@@ -226,28 +232,19 @@ class _Reader:
         except UnicodeDecodeError:
             return codecs.utf_8_decode(window, "surrogateescape", self._final)[0], False
 
-    def _piece(self, number: int, value: Any, line: int | _Block) -> Piece:
-        if self.shape.unwrap and isinstance(value, dict):
-            value = value.get(self.shape.unwrap)
-        if isinstance(value, dict):
-            return Record(number, value, line)
-        shown = json.dumps(value, ensure_ascii=False)[:200]
-        return Broken.at(number, "not_object", line if isinstance(line, int) else line.of(number), None, shown)
-
     def _broken(self, key: str, text: str, at: int, piece: str | None = None) -> Broken:
         """Make the fault at `text[at]` and count it in."""
         self.number += 1
         newline = text.rfind("\n", 0, at)
-        before = 0 if newline >= 0 else self._characters_before()
-        column = None if before is None else before + at - newline
-        near = text[at : at + 30]
-        shown = near if piece is None else piece[:200]
+        column = at - newline + (0 if newline >= 0 else self._characters_before())
+        near = _clean(text[at : at + 30])
+        raw = near if piece is None else _clean(piece[:200])
         line = self._line(text, at)
-        return Broken.at(self.number - 1, key, line, column, _clean(shown), near=_clean(near))
+        return broken(self.shape, self.number - 1, key, line, column, raw, near=near)
 
     def _complaint(self, error: Exception, early: bool, text: str, at: int) -> Broken:
         where = error.pos if isinstance(error, json.JSONDecodeError) else at
-        if isinstance(error, BadNumber):
+        if isinstance(error, BadNumberError):
             key = "bad_number"
         elif isinstance(error, RecursionError):
             key = "too_deep"
@@ -266,27 +263,20 @@ class _Reader:
         self._seen = (at, line)
         return line
 
-    def _characters_before(self) -> int | None:
-        """Count the characters of the window's first line that lie before the window. Only faults ask."""
-        if self.shape.encoding != "utf-8":
-            return None
-        counted, line, count = self._counted
-        parts = 0
-        with self.shape.path.open("rb") as file:
-            upto = self.offset
-            while upto > 0:
-                begin = max(0, upto - (1 << 20))
-                if line == self.line and begin < counted <= upto:
-                    begin, parts = counted, parts + count
-                file.seek(begin)
-                block = file.read(upto - begin)
+    def _characters_before(self) -> int:
+        """Count the characters before the window on the line it begins on. Only faults ask."""
+        at, count = self._counted
+        with open_utf8(self.shape, at) as file:
+            while at < self.offset and (block := file.read(min(1 << 20, self.offset - at))):
+                if not at and block.startswith(codecs.BOM_UTF8):
+                    count = -1
                 newline = block.rfind(b"\n")
-                parts += len(block[newline + 1 :].removeprefix(codecs.BOM_UTF8).translate(None, _CONTINUATION))
-                if newline >= 0 or begin == counted and line == self.line:
-                    break
-                upto = begin
-        self._counted = (self.offset, self.line, parts)
-        return parts
+                if newline >= 0:
+                    count = 0
+                count += len(block[newline + 1 :].translate(None, _CONTINUATION))
+                at += len(block)
+        self._counted = (at, count)
+        return count
 
 
 def _after_space(text: str, at: int) -> int:

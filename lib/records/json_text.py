@@ -16,14 +16,14 @@ import orjson
 _LIMIT = float(1 << 63)
 
 
-class BadNumber(ValueError):
+class BadNumberError(ValueError):
     """A number no Python value keeps: beyond the range of a float, or thousands of digits."""
 
 
 def loads(line: bytes) -> Any:
     """Return the value of one JSON text, exactly.
 
-    Raises json.JSONDecodeError, UnicodeDecodeError, BadNumber or RecursionError.
+    Raises json.JSONDecodeError, UnicodeDecodeError, BadNumberError or RecursionError.
     """
     try:
         value = orjson.loads(line)
@@ -42,10 +42,10 @@ def decode(text: str, at: int) -> tuple[Any, int]:
     """Return the JSON value that begins at `at`, exactly, and where it ends. Raises as `loads` does."""
     try:
         return _EXACT.raw_decode(text, at)
-    except (json.JSONDecodeError, BadNumber):
+    except (json.JSONDecodeError, BadNumberError):
         raise
     except ValueError as error:  # an integer of more than 4300 digits
-        raise BadNumber(str(error)) from error
+        raise BadNumberError(str(error)) from error
 
 
 def doubtful(value: Any) -> bool:
@@ -69,7 +69,7 @@ def doubtful(value: Any) -> bool:
 def _finite(text: str) -> float:
     value = float(text)
     if value in (float("inf"), float("-inf")):
-        raise BadNumber(text)
+        raise BadNumberError(text)
     return value
 
 

@@ -15,18 +15,18 @@ from functools import partial
 
 import orjson
 
-from lib.records.json_text import BadNumber, doubtful, loads
-from lib.records.row import Broken, Mark, Piece, Progress, Record, Start
+from lib.records.json_text import BadNumberError, doubtful, loads
+from lib.records.row import Mark, Piece, Progress, Record, Start, broken
 from lib.records.shape import MOST, Shape
 from lib.records.source import behind, open_utf8
 
 _EVERY = 64
 
 
-def read(shape: Shape, start: Start, progress: Progress) -> Iterator[Piece]:
-    """Yield the records of a JSON lines file; a line that is no JSON object is `Broken`, blank ones are not counted."""
+def read(shape: Shape, start: Start, progress: Progress, _mark: Mark | None = None) -> Iterator[Piece]:
+    """Yield the rows of a JSON lines file; a line that is not JSON is `Broken`, a blank one is nothing."""
     number, line = start.number - 1, start.line - 1
-    with open_utf8(shape, start.offset) as file:
+    with open_utf8(shape, start.offset or shape.begin) as file:
         for text in iter(partial(file.readline, MOST), b""):
             line += 1
             try:
@@ -38,10 +38,10 @@ def read(shape: Shape, start: Start, progress: Progress) -> Iterator[Piece]:
             number += 1
             if progress and not number % _EVERY:
                 progress(behind(file))
-            if type(value) is dict and not doubtful(value):
+            if value is not _Refused and not doubtful(value):
                 yield Record(number, value, line)
             else:
-                yield _slowly(text, number, line)
+                yield _slowly(shape, text, number, line)
                 while len(text) == MOST and not text.endswith(b"\n"):
                     text = file.readline(MOST)
         if progress:
@@ -50,9 +50,9 @@ def read(shape: Shape, start: Start, progress: Progress) -> Iterator[Piece]:
 
 def marks(shape: Shape, mark: Mark) -> int:
     """Tell `mark` where every 64th row begins; return how many rows there are."""
-    number = line = offset = 0
-    with open_utf8(shape) as file:
-        offset = file.tell()
+    number = line = 0
+    offset = shape.begin
+    with open_utf8(shape, offset) as file:
         whole = True
         for text in iter(partial(file.readline, MOST), b""):
             if whole:
@@ -70,27 +70,25 @@ class _Refused:
     """Stands for what orjson did not take."""
 
 
-def _slowly(text: bytes, number: int, line: int) -> Piece:
+def _slowly(shape: Shape, text: bytes, number: int, line: int) -> Piece:
     """Read one line exactly, or say why it cannot be."""
     shown = text[:800].decode("utf-8", "replace").strip()
     if len(text) == MOST and not text.endswith(b"\n"):
-        return Broken.at(number, "too_long", line, None, shown, most=MOST)
+        return broken(shape, number, "too_long", line, None, shown, most=MOST)
     try:
         value = loads(text.removeprefix(codecs.BOM_UTF8))
     except json.JSONDecodeError as error:
         near = error.doc[error.pos : error.pos + 30].strip() or shown[-30:]
         cut = not text.endswith(b"\n") and ended_early(error)
         key = "truncated" if cut else "bad_json"
-        return Broken.at(number, key, line, error.pos + 1, shown, near=near)
+        return broken(shape, number, key, line, error.pos + 1, shown, near=near)
     except UnicodeDecodeError as error:
         column = len(text[: error.start].decode("utf-8")) + 1
-        return Broken.at(number, "bad_bytes", line, column, shown)
-    except BadNumber as error:
-        return Broken.at(number, "bad_number", line, None, shown, near=str(error))
+        return broken(shape, number, "bad_bytes", line, column, shown)
+    except BadNumberError as error:
+        return broken(shape, number, "bad_number", line, None, shown, near=str(error))
     except RecursionError:
-        return Broken.at(number, "too_deep", line, None, shown)
-    if not isinstance(value, dict):
-        return Broken.at(number, "not_object", line, 1, shown)
+        return broken(shape, number, "too_deep", line, None, shown)
     return Record(number, value, line)
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from lib.errors import Fact, RecordError
+from lib.records.shape import Shape
 
 
 class Lines(Protocol):
@@ -17,11 +18,14 @@ class Lines(Protocol):
 
 
 class Record:
-    """One row: its number in the file (from 1), its fields, and the line it begins on."""
+    """One row: its number in the file (from 1), its value, and the line it begins on.
+
+    The value is a dict of fields in any file that holds records; a JSON file may hold anything else.
+    """
 
     __slots__ = ("_line", "number", "value")
 
-    def __init__(self, number: int, value: dict[str, Any], line: int | Lines | None) -> None:
+    def __init__(self, number: int, value: Any, line: int | Lines | None) -> None:
         self.number = number
         self.value = value
         self._line = line
@@ -39,36 +43,41 @@ class Record:
 
 @dataclass(frozen=True, slots=True)
 class Broken:
-    """A piece of a file that is no record: where it is, why, and how it begins.
+    """A piece of a file that is no row: where it is and why.
 
-    `key` and `facts` are those of a `RecordError`. `line` and `column` count characters from 1 and point at
-    the fault itself; `text` is the beginning of the piece, at most 200 characters.
+    `error` is what to tell; `line` and `column` (among its facts too) point at the fault itself, in
+    characters from 1, None where a format has none. `raw` is how the piece begins, at most 200 characters.
     """
 
     number: int
-    key: str
+    error: RecordError
     line: int | None
     column: int | None
-    text: str
-    facts: dict[str, Fact]
-
-    @classmethod
-    def at(
-        cls, number: int, key: str, line: int | None, column: int | None, text: str, **facts: Fact
-    ) -> Broken:
-        """Make one, with line, column and the fault's first characters among its facts."""
-        near = str(facts.pop("near", text))[:30]
-        told: dict[str, Fact] = {"line": line, "column": column, "near": near, **facts}
-        return cls(number, f"record.{key}", line, column, text[:200], told)
+    raw: str
 
     @property
     def reason(self) -> str:
-        """The key's last part: `bad_json`, `truncated`, …"""
-        return self.key.rpartition(".")[2]
+        """The last part of the error's key, such as `bad_json`."""
+        return self.error.key.rpartition(".")[2]
 
-    def error(self) -> RecordError:
-        """Return what to raise where one broken piece is one too many."""
-        return RecordError(self.key, **self.facts)
+
+def broken(
+    shape: Shape,
+    number: int,
+    key: str,
+    line: int | None,
+    column: int | None,
+    raw: str,
+    *,
+    near: str | None = None,
+    **facts: Fact,
+) -> Broken:
+    """Make a `Broken` with `RecordError` "record.KEY"; `near` is the text at the fault, else `raw`."""
+    near = (raw if near is None else near)[:30]
+    error = RecordError(
+        f"record.{key}", file=shape.path.name, row=number, line=line, column=column, near=near, **facts
+    )
+    return Broken(number, error, line, column, raw[:200])
 
 
 Piece = Record | Broken

@@ -6,7 +6,7 @@ import codecs
 import csv
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from itertools import islice
 from pathlib import Path
@@ -25,10 +25,10 @@ _SAMPLE = 1 << 16
 class Shape:
     """What was found out about a file.
 
-    `kind` is "array", "objects" (pretty-printed, one after the other), "lines", "csv" or "parquet". For an
-    array, `begin` is the byte behind its bracket, on line `begin_line` (in UTF-8, whatever the encoding);
-    `key` is how its records begin; `inside` names the key of the object it lies in, `unwrap` the key that
-    holds each record.
+    `kind` is "array", "objects" (pretty-printed, one after the other), "lines", "csv" or "parquet". `begin`
+    is the byte the data begins at: behind a byte order mark, behind an array's bracket on line `begin_line`
+    (counted in UTF-8, whatever the encoding). Of an array, `key` is how its records begin; `inside` names the
+    key of the object it lies in, `unwrap` the key that holds each record.
     """
 
     path: Path
@@ -41,6 +41,11 @@ class Shape:
     inside: str = ""
     unwrap: str = ""
     delimiter: str = ","
+
+    @property
+    def format(self) -> str:
+        """The kind as people call it."""
+        return _FORMATS[self.kind] if self.delimiter != "\t" else "TSV"
 
     @property
     def nested(self) -> bool:
@@ -82,16 +87,15 @@ def _sniff(path: Path, size: int, _changed: int) -> Shape:
         raise RecordError("record.empty", file=path.name)
     if _HTML.match(front):
         raise RecordError("record.html", file=path.name)
-    begin = len(text) - len(front)
-    if encoding == "utf-8" and head.startswith(codecs.BOM_UTF8):
-        begin += len(codecs.BOM_UTF8)
+    mark = len(codecs.BOM_UTF8) if encoding == "utf-8" and head.startswith(codecs.BOM_UTF8) else 0
+    begin = mark + len(text) - len(front)
     whole = len(head) == size
     if front[:1] == b"[":
         line = 1 + text.count(b"\n", 0, len(text) - len(front))
         return _array(Shape(path, size, "array", encoding, begin + 1, line), front[1:])
     if front[:1] == b"{":
-        return _objects(Shape(path, size, "lines", encoding), text, front, begin, whole)
-    return _table(Shape(path, size, "csv", encoding), text, whole)
+        return _objects(Shape(path, size, "lines", encoding, mark), text, front, begin, whole)
+    return _table(Shape(path, size, "csv", encoding, mark), text, whole)
 
 
 def _refuse_foreign(path: Path, head: bytes) -> None:
@@ -151,9 +155,11 @@ def _is_chinese(sample: bytes) -> bool:
             text = codecs.getincrementaldecoder("gb18030")().decode(sample[start:])
         except UnicodeDecodeError:
             continue
-        strange = [character for character in text if character > "\x7f"]
-        common = sum(1 for character in strange if _COMMON.match(character))
-        if common * 10 >= len(strange) * 9:
+        strange = "".join(character for character in text if character > "\x7f")
+        usual = len(strange.encode("gb2312", "ignore")) // 2  # the 6763 characters in everyday use
+        if len(strange) > 50:  # enough to be told by where they lie alone, rare and old forms included
+            usual = max(usual, len(_CHINESE.findall(strange)))
+        if len(strange) > 1 and usual * 10 >= len(strange) * 9:
             return True
     return False
 
@@ -174,7 +180,15 @@ def _array(shape: Shape, rest: bytes) -> Shape:
     if _WRAPPED.match(rest):
         unwrap = "row"
     return Shape(
-        shape.path, shape.size, "array", shape.encoding, shape.begin, shape.begin_line, key, shape.inside, unwrap
+        shape.path,
+        shape.size,
+        "array",
+        shape.encoding,
+        shape.begin,
+        shape.begin_line,
+        key,
+        shape.inside,
+        unwrap,
     )
 
 
@@ -194,15 +208,8 @@ def _objects(shape: Shape, text: bytes, front: bytes, begin: int, whole: bool) -
         following = front[len(first) :].lstrip()
         if nested and (alone or not following.startswith(b"{")):
             name, place = nested
-            inner = Shape(
-                shape.path,
-                shape.size,
-                "array",
-                shape.encoding,
-                begin + place + 1,
-                1 + text.count(b"\n", 0, len(text) - len(front) + place),
-                inside=name,
-            )
+            line = 1 + text.count(b"\n", 0, len(text) - len(front) + place)
+            inner = replace(shape, kind="array", begin=begin + place + 1, begin_line=line, inside=name)
             return _array(inner, front[place + 1 :])
         if _by_columns(front, values, bool(alone)):
             raise RecordError("record.by_columns", file=shape.path.name)
@@ -211,9 +218,7 @@ def _objects(shape: Shape, text: bytes, front: bytes, begin: int, whole: bool) -
         second = front.split(b"\n", 2)[1]
         if not _is_json(second):
             key = _FIRST_KEY.match(front)
-            return Shape(
-                shape.path, shape.size, "objects", shape.encoding, begin, key=key[1] if key else b""
-            )
+            return Shape(shape.path, shape.size, "objects", shape.encoding, begin, key=key[1] if key else b"")
     return shape
 
 
@@ -261,7 +266,7 @@ def _table(shape: Shape, text: bytes, whole: bool) -> Shape:
     ending = shape.path.suffix.lower()
     if ending in (".json", ".jsonl", ".ndjson"):
         if any(line[:1] in b"{[" and _is_json(line) for line in islice(_lines(text), 1000) if line):
-            return Shape(shape.path, shape.size, "lines", shape.encoding)
+            return replace(shape, kind="lines")
         raise RecordError("record.not_records", file=shape.path.name)
     lines = text.decode("utf-8", "replace").split("\n")
     if not whole:
@@ -281,7 +286,7 @@ def _table(shape: Shape, text: bytes, whole: bool) -> Shape:
     delimiter = best[0] or known
     if not delimiter:
         raise RecordError("record.not_records", file=shape.path.name)
-    return Shape(shape.path, shape.size, "csv", shape.encoding, delimiter=delimiter)
+    return replace(shape, delimiter=delimiter)
 
 
 def _lines(text: bytes) -> Iterator[bytes]:
@@ -296,6 +301,13 @@ def _is_json(line: bytes) -> bool:
     return True
 
 
+_FORMATS = {
+    "array": "JSON array",
+    "objects": "JSON objects",
+    "lines": "JSON Lines",
+    "csv": "CSV",
+    "parquet": "Parquet",
+}
 _HTML = re.compile(rb"(?i)<(!doctype|html|head|body|\?xml|!--|script)")
 _ARCHIVES = {
     b"\x1f\x8b": "gzip",
@@ -307,8 +319,7 @@ _ARCHIVES = {
     b"Rar!": "rar",
 }
 _MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
-# CJK and its punctuation, full-width forms, and the few signs Chinese texts share with others.
-_COMMON = re.compile("[\u3000-\u30ff\u4e00-\u9fff\uff00-\uffef\u2010-\u2027\u00b7\u00d7\u2190-\u2193\u2460-\u2473]")
+_CHINESE = re.compile("[\u3000-\u303f\u4e00-\u9fff\uff00-\uffef]")
 _STRING = rb'"(?:[^"\\]|\\.)*"'
 _TOKEN = re.compile(_STRING + rb"|[{}\[\]]", re.DOTALL)
 _COLON = re.compile(rb"\s*:\s*")

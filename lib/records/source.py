@@ -9,18 +9,20 @@ from typing import BinaryIO, cast
 from lib.records.shape import Shape
 
 
-def open_utf8(shape: Shape, offset: int = 0) -> BinaryIO:
-    """Open the file at `offset` as UTF-8 bytes without a byte order mark.
+def open_utf8(shape: Shape, offset: int) -> BinaryIO:
+    """Open the file as UTF-8 bytes without a byte order mark, at byte `offset` of that UTF-8.
 
-    Other encodings are recoded on the fly, and only from the beginning (`offset` 0). What does not belong
-    to the encoding stays in as it is, so that whoever decodes the bytes finds them broken.
+    Other encodings are recoded on the fly, always from the beginning. What does not belong to the encoding
+    stays in as it is, so that whoever decodes the bytes finds them broken.
     """
     file = shape.path.open("rb")
     if shape.encoding == "utf-8":
-        if file.read(3) != codecs.BOM_UTF8 or offset:
-            file.seek(offset)
+        file.seek(offset)
         return file
-    return cast(BinaryIO, io.BufferedReader(_Recoded(file, shape.encoding), 1 << 16))
+    recoded = io.BufferedReader(_Recoded(file, shape.encoding), 1 << 16)
+    while offset > 0 and (skipped := recoded.read(min(offset, 1 << 16))):
+        offset -= len(skipped)
+    return cast(BinaryIO, recoded)
 
 
 def behind(file: BinaryIO) -> int:
@@ -53,7 +55,7 @@ class _Recoded(io.RawIOBase):
                 text = "\udcff"
             if self._first and text:
                 text, self._first = text.removeprefix("\ufeff"), False
-            self._ready = text.encode("utf-8", self._errors if "\udcff" != text else "surrogateescape")
+            self._ready = text.encode("utf-8", self._errors if text != "\udcff" else "surrogateescape")
         size = min(len(view), len(self._ready))
         view[:size] = self._ready[:size]
         self._ready = self._ready[size:]

@@ -12,7 +12,10 @@ from lib.errors import AppError, ModelError, WorkspaceError
 
 
 def told(error: BaseException, folder: Path, settings: dict[str, float]) -> AppError:
-    """Return the `AppError` for anything that ended a run; what was not foreseen goes to the log in full."""
+    """Return the `AppError` for anything that ended a run; what was not foreseen goes to the log in full.
+
+    `settings` are the run's hyperparameters; empty where models are only talked to.
+    """
     for cause in _causes(error):
         if isinstance(cause, AppError):
             return cause
@@ -20,6 +23,8 @@ def told(error: BaseException, folder: Path, settings: dict[str, float]) -> AppE
             return WorkspaceError(
                 "workspace.disk_full", path=str(folder), free=shutil.disk_usage(folder).free
             )
+        if _no_memory(cause) and not settings:
+            return ModelError("trainer.no_memory_to_talk")
         if _no_memory(cause):
             return ModelError(
                 "trainer.out_of_memory",

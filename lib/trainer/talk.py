@@ -68,7 +68,7 @@ class Pipe:
             except orjson.JSONDecodeError:
                 line = None
             if not isinstance(line, dict):
-                self.say(error={"key": "trainer.bad_question", "facts": {}})
+                self.say(error=ModelError("trainer.bad_question", message="not a JSON object").as_json())
             elif "stop" in line:
                 self._stopped.add(line["stop"])
             else:

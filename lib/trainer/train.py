@@ -89,11 +89,11 @@ def _run(folder: JobFolder, asked: dict[str, Any], settings: dict[str, float], g
     if not train.read:
         raise ModelError("trainer.no_rows", file="train.jsonl")
     if not train.input_ids:
+        if not train.cut:
+            raise ModelError("trainer.nothing_to_learn", rows=train.read)
+        max_length = int(settings["max_length"])
         raise ModelError(
-            "trainer.all_too_long" if train.cut else "trainer.nothing_to_learn",
-            rows=train.read,
-            longest=train.longest,
-            max_length=int(settings["max_length"]),
+            "trainer.all_too_long", rows=train.read, longest=train.longest, max_length=max_length
         )
     for name, some in rows.items():
         _say(

@@ -120,12 +120,16 @@ def _ledger(me: State, manifest: dict[str, object]) -> None:
     with st.container(border=True):
         parts.card_title(t("convert.ledger_title"), t("convert.ledger"))
         parts.numbers(
-            *((t(f"convert.count_{name}"), f"{counts[name]:,}") for name in ("read", "train", "validation", "set_aside"))
+            *(
+                (t(f"convert.count_{name}"), f"{counts[name]:,}")
+                for name in ("read", "train", "validation", "set_aside")
+            )
         )
         st.caption(t("convert.adds_up", **counts))
         if counts["reasons"]:
             rows = [
-                {t("convert.reason"): _reason(key), t("convert.rows"): n} for key, n in counts["reasons"].items()
+                {t("convert.reason"): _reason(key), t("convert.rows"): n}
+                for key, n in counts["reasons"].items()
             ]
             st.dataframe(pd.DataFrame(rows), hide_index=True, key="reasons")
         folder = conversions.folder(me.conversion)

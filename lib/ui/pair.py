@@ -50,9 +50,7 @@ def voices(job: jobs.Job, me: State) -> Voices | None:
         return None
 
     def remote(which: str) -> Voice:
-        return lambda messages: backend.chat(
-            job, which, messages, key=me.api_key, temperature=me.temperature
-        )
+        return lambda messages: backend.chat(job, which, messages, key=me.api_key, temperature=me.temperature)
 
     return Voices(remote("base"), remote("tuned"), system)
 

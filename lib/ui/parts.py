@@ -83,7 +83,7 @@ def plain(text: str, most: int = 80) -> str:
 
 
 def secret(variable: str, typed: str) -> str:
-    """Return a key from the environment, or draw a field to type it for this visit; it is kept nowhere else."""
+    """Return a key from the environment, or draw a field to type it for this visit; it is never written."""
     known = os.environ.get(variable, "")
     if known:
         st.caption(t("frame.key_found", variable=variable))

@@ -17,7 +17,7 @@ Model = dict[str, str]
 
 
 def model(me: State) -> Model | None:
-    """Draw the choice of model at the place chosen; return it as a job asks for it, None until it is whole."""
+    """Draw the choice of model; return it as a job asks for it, None until it is whole."""
     backend = backends.BACKENDS[me.place]
     if me.place != "local":
         names = list(backend.models())
@@ -41,7 +41,10 @@ def model(me: State) -> Model | None:
         return {"kind": "practice", "id": "practice"}
     if me.model == "path":
         me.model_path = st.text_input(
-            t("model.path.label"), me.model_path, placeholder="~/models/Qwen2.5-0.5B-Instruct", key="model_path"
+            t("model.path.label"),
+            me.model_path,
+            placeholder="~/models/Qwen2.5-0.5B-Instruct",
+            key="model_path",
         )
         path = Path(me.model_path.strip()).expanduser()
         return {"kind": "path", "id": str(path)} if me.model_path.strip() else None

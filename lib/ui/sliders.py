@@ -33,7 +33,9 @@ def one(name: str, value: float, ranges: Ranges) -> float:
         help=t(f"param.{name}.what"),
         key=_key(name),
     )
-    st.caption(f"{t(f'param.{name}.what')} {t(f'param.{name}.exam')}" if row.main else t(f"param.{name}.what"))
+    st.caption(
+        f"{t(f'param.{name}.what')} {t(f'param.{name}.exam')}" if row.main else t(f"param.{name}.what")
+    )
     if row.main:
         with st.expander(t("settings.lower_higher"), icon=":material/swap_vert:"):
             st.markdown(t(f"param.{name}.lower"))

@@ -102,7 +102,9 @@ def mapping(me: State, page: Page) -> formats.Mapping:
     columns = reading.columns(rows)
     guess = formats.detect(rows)
     if not set(me.fields.values()) <= set(columns) or me.format not in formats.FORMATS:
-        me.format, me.fields = (guess.format, dict(guess.fields)) if guess.format in formats.FORMATS else ("", {})
+        me.format, me.fields = (
+            (guess.format, dict(guess.fields)) if guess.format in formats.FORMATS else ("", {})
+        )
         forget(["format", *(f"field_{role}" for role in formats.ROLES)])
     if guess.format in formats.DECLINED:
         st.warning(t(f"format.{guess.format}"), icon=":material/block:")
@@ -172,7 +174,7 @@ def preview(record: Record | Broken, mapping: formats.Mapping) -> None:
         parts.bubbles(conversation)
 
 
-def split_sentence(me: State, page: Page) -> str:
+def split_sentence(me: State) -> str:
     """Say in a sentence what the validation share means for the chosen files."""
     rows = sum(reading.page(Path(name), 0, 1).total for name in me.files)
     kept = round(rows * me.validation)

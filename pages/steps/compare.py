@@ -29,7 +29,13 @@ with st.container(border=True):
     left, right = st.columns(2)
     with left:
         me.temperature = st.slider(
-            t("compare.temperature"), 0.0, 1.5, me.temperature, 0.1, help=t("compare.temperature_help"), key="temp"
+            t("compare.temperature"),
+            0.0,
+            1.5,
+            me.temperature,
+            0.1,
+            help=t("compare.temperature_help"),
+            key="temp",
         )
     with right:
         me.memory = st.toggle(t("compare.memory"), me.memory, help=t("compare.memory_help"), key="memory")

@@ -40,7 +40,7 @@ with parts.calm():
             t("convert.validation"), 0, 30, round(me.validation * 100), 5, format="%d %%", key="validation"
         )
         me.validation = percent / 100
-        st.markdown(table.split_sentence(me, page))
+        st.markdown(table.split_sentence(me))
 
     request = convert.Request(
         files=tuple(files),

@@ -1,0 +1,359 @@
+"""The whole walk in a real Chromium, as a visitor would."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import requests
+from tests.fakehub import FakeHub
+
+from lib import jobs, records
+from tests.conftest import ROOT
+
+playwright = pytest.importorskip("playwright.sync_api")
+from axe_playwright_python.sync_playwright import Axe  # noqa: E402
+from playwright.sync_api import Browser, Locator, Page, expect, sync_playwright  # noqa: E402
+
+CHROMIUM = next(
+    (p for n in ("chromium", "chromium-browser", "google-chrome") if (p := shutil.which(n))), None
+)
+pytestmark = [pytest.mark.browser, pytest.mark.timeout(400)]
+if CHROMIUM is None:
+    if os.environ.get("CI"):
+        pytest.fail("no Chromium found: the browser tests may not be left out here", pytrace=False)
+    pytestmark.append(pytest.mark.skip(reason="no Chromium found: install it to run the browser tests"))
+
+SHOTS = os.environ.get("FIRSTTUNE_SHOTS")  # a folder to keep a screenshot of every step in
+STEPS = {"en": ["Start", "Get data", "Look and convert", "Settings", "Train", "Compare"]}
+STEPS["zh"] = json.loads((ROOT / "tests" / "data" / "steps_zh.json").read_text(encoding="utf-8"))
+
+
+@dataclass
+class Server:
+    """The app in a process of its own."""
+
+    url: str
+    process: subprocess.Popen[bytes]
+    start: Callable[[], None]
+
+    def kill(self) -> None:
+        self.process.send_signal(signal.SIGKILL if hasattr(signal, "SIGKILL") else signal.SIGTERM)
+        self.process.wait(20)
+
+
+@pytest.fixture
+def server(workspace: Path, tmp_path: Path) -> Iterator[Server]:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    log = (tmp_path / "app.log").open("ab")
+    command = [sys.executable, "-m", "streamlit", "run", "app.py", "--server.port", str(port)]
+    app = Server(f"http://127.0.0.1:{port}", None, lambda: None)  # type: ignore[arg-type]
+
+    def start() -> None:
+        env = os.environ | {"STREAMLIT_SERVER_HEADLESS": "true"}
+        app.process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, env=env)
+        deadline = time.monotonic() + 60
+        while time.monotonic() < deadline:
+            try:
+                if requests.get(f"{app.url}/_stcore/health", timeout=2).ok:
+                    return
+            except requests.ConnectionError:
+                time.sleep(0.1)
+        raise AssertionError((tmp_path / "app.log").read_text(encoding="utf-8"))
+
+    app.start = start
+    start()
+    yield app
+    app.kill()
+    log.close()
+    for job in jobs.listing():
+        if job.state in ("queued", "running"):
+            jobs.stop(job.id)
+            jobs.wait(job.id)
+    assert "Traceback" not in (tmp_path / "app.log").read_text(encoding="utf-8")
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    flags = ["--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update"]
+    with sync_playwright() as driver:
+        chromium = driver.chromium.launch(executable_path=CHROMIUM, args=flags)
+        yield chromium
+        chromium.close()
+
+
+def visit(browser: Browser, url: str, locale: str = "en-GB", width: int = 1280, height: int = 900) -> Page:
+    """Open a page that notes whatever it asks of anybody else."""
+    context = browser.new_context(
+        locale=locale, viewport={"width": width, "height": height}, reduced_motion="reduce"
+    )
+    page = context.new_page()
+    page.set_default_timeout(30_000)
+    expect.set_options(timeout=30_000)
+    strangers: list[str] = []
+    page.on("request", lambda r: strangers.append(r.url) if not _ours(r.url) else None)
+    page.strangers = strangers  # type: ignore[attr-defined]
+    page.goto(url)
+    settle(page)
+    return page
+
+
+def _ours(url: str) -> bool:
+    return url.startswith(("http://127.0.0.1:", "data:", "blob:", "ws://127.0.0.1:"))
+
+
+def settle(page: Page) -> None:
+    """Wait until the script has run and nothing on the page is stale."""
+    expect(page.get_by_test_id("stApp")).to_have_attribute("data-test-script-state", "notRunning")
+
+
+def step(page: Page, lang: str, number: int) -> None:
+    page.get_by_role("list", name=re.compile("six steps|\u516d\u4e2a\u6b65\u9aa4")).get_by_role("button").nth(
+        number
+    ).click()
+    expect(page.locator("[aria-current=step]")).to_contain_text(STEPS[lang][number])
+    settle(page)
+
+
+def key(page: Page, name: str) -> Locator:
+    return page.locator(f".st-key-{name}")
+
+
+def press(page: Page, name: str) -> None:
+    key(page, name).get_by_role("button").first.click()
+
+
+def shoot(page: Page, name: str) -> None:
+    assert not page.get_by_test_id("stException").count(), page.get_by_test_id("stException").inner_text()
+    wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+    assert wide <= 0, f"{name} scrolls sideways by {wide} px"
+    if SHOTS:
+        settle(page)
+        main = page.get_by_test_id("stMain")
+        height = main.evaluate("e => Math.max(e.scrollHeight, 700)")
+        size = page.viewport_size
+        assert size
+        page.set_viewport_size({"width": size["width"], "height": min(int(height) + 20, 6000)})
+        settle(page)
+        page.wait_for_timeout(600)  # for the picture only: charts ease in
+        page.screenshot(path=str(Path(SHOTS) / f"{name}.png"))
+        page.set_viewport_size(size)
+
+
+def accessible(page: Page, name: str) -> None:
+    found = [
+        f"{v['id']}: {v['nodes'][0]['target']} {v['nodes'][0]['html'][:160]}"
+        for v in Axe().run(page).response["violations"]
+        if v["impact"] in ("serious", "critical")
+    ]
+    assert not found, f"{name}: {found}"
+
+
+@pytest.mark.trainer
+@pytest.mark.parametrize(("lang", "locale", "width"), [("en", "en-GB", 1280), ("zh", "zh-CN", 390)])
+def test_the_whole_walk(server: Server, browser: Browser, lang: str, locale: str, width: int) -> None:
+    page = visit(browser, server.url, locale, width)
+
+    def done(name: str) -> None:
+        shoot(page, f"{lang}-{width}-{name}")
+        accessible(page, name)
+
+    expect(page.locator("[aria-current=step]")).to_contain_text(STEPS[lang][0])
+    done("1-welcome")
+    press(page, "onward_welcome")
+
+    press(page, "use_sample")
+    expect(key(page, "onward_data").get_by_role("button")).to_be_enabled()
+    done("2-data")
+    press(page, "onward_data")
+
+    expect(page.get_by_test_id("stChatMessage")).to_have_count(2)
+    settle(page)
+    done("3-convert")
+    press(page, "write")
+    expect(key(page, "onward_convert").get_by_role("button")).to_be_enabled()
+    settle(page)
+    values = page.get_by_test_id("stMetricValue").all_inner_texts()
+    assert values == ["400", "360", "40", "0"]
+    with page.expect_download() as got:
+        page.get_by_role("button", name="train.jsonl").click()
+    assert sum(1 for _ in records.read(Path(got.value.path()))) == 360
+    done("3-ledger")
+    press(page, "onward_convert")
+
+    rate = page.get_by_role("slider").first
+    expect(rate).to_be_visible()
+    settle(page)
+    done("4-settings")
+    press(page, "onward_settings")
+
+    expect(page.get_by_test_id("stBadge").or_(page.locator(".stBadge")).first).to_be_visible()
+    expect(page.locator("canvas, .vega-embed svg").first).to_be_visible(timeout=60_000)
+    shoot(page, f"{lang}-{width}-5-running")
+    expect(key(page, "onward_jobs").get_by_role("button")).to_be_enabled(timeout=120_000)
+    settle(page)
+    done("5-jobs")
+    press(page, "onward_jobs")
+
+    press(page, "offered_0")
+    answers = page.get_by_test_id("stChatMessage")
+    expect(answers).to_have_count(3)
+    expect(key(page, "clear")).to_be_visible(timeout=60_000)
+    settle(page)
+    before, after = answers.nth(1).inner_text(), answers.nth(2).inner_text()
+    assert before != after
+    assert re.search("leaves show|\u8336\u53f6\u91cc\u662f", after)
+    assert not re.search("leaves show|\u8336\u53f6\u91cc\u662f", before)
+    done("6-compare")
+    assert page.strangers == []  # type: ignore[attr-defined]
+
+
+def test_settings_survive_leaving_the_page_and_a_reload(server: Server, browser: Browser) -> None:
+    page = visit(browser, server.url)
+    step(page, "en", 1)
+    press(page, "use_sample")
+    expect(key(page, "onward_data").get_by_role("button")).to_be_enabled()
+    press(page, "onward_data")
+    system = key(page, "system").get_by_role("textbox")
+    system.fill("Be brief.")
+    system.blur()
+    settle(page)
+    expect(page.get_by_test_id("stChatMessage")).to_have_count(3)
+    step(page, "en", 0)
+    expect(key(page, "continue")).to_be_visible()
+    step(page, "en", 2)
+    expect(key(page, "system").get_by_role("textbox")).to_have_value("Be brief.")
+    page.reload()
+    settle(page)
+    expect(key(page, "system").get_by_role("textbox")).to_have_value("Be brief.")
+
+
+def test_changing_the_language_keeps_everything_else(server: Server, browser: Browser) -> None:
+    page = visit(browser, server.url)
+    step(page, "en", 1)
+    press(page, "use_sample")
+    expect(key(page, "onward_data").get_by_role("button")).to_be_enabled()
+    press(page, "onward_data")
+    slider = key(page, "validation").get_by_role("slider")
+    slider.focus()
+    page.keyboard.press("ArrowRight")
+    settle(page)
+    expect(slider).to_have_value("15")
+    key(page, "language").get_by_role("radio").nth(1).click()
+    expect(page.locator("[aria-current=step]")).to_contain_text(STEPS["zh"][2])
+    settle(page)
+    expect(key(page, "validation").get_by_role("slider")).to_have_value("15")
+    assert "lang=zh" in page.url
+
+
+def test_a_dataset_comes_from_the_hub(server: Server, browser: Browser) -> None:
+    rows = [{"Question": f"q{n}?", "Complex_CoT": "hm", "Response": f"a{n}."} for n in range(30)]
+    with FakeHub() as fake:
+        fake.add_repo(
+            "Conard/fortune-telling",
+            {"README.md": b"---\nlicense: mit\n---\n", "all.json": json.dumps(rows).encode()},
+        )
+        page = visit(browser, server.url)
+        step(page, "en", 1)
+        key(page, "source").get_by_text("Hugging Face").click()
+        key(page, "endpoint").get_by_role("combobox").click()
+        page.get_by_role("option").last.click()
+        own = key(page, "own_endpoint").get_by_role("textbox")
+        own.fill(fake.url)
+        own.blur()
+        settle(page)
+        press(page, "list_files")
+        expect(key(page, "fetch")).to_be_visible()
+        shoot(page, "en-1280-2-hub")
+        press(page, "fetch")
+        expect(key(page, "onward_data").get_by_role("button")).to_be_enabled()
+        settle(page)
+        press(page, "onward_data")
+        expect(page.get_by_test_id("stChatMessage")).to_have_count(2)
+        settle(page)
+        expect(page.get_by_test_id("stChatMessage").first).to_contain_text("q0?")
+
+
+def test_a_dead_endpoint_is_a_sentence(server: Server, browser: Browser) -> None:
+    page = visit(browser, server.url)
+    step(page, "en", 1)
+    key(page, "source").get_by_text("Hugging Face").click()
+    key(page, "endpoint").get_by_role("combobox").click()
+    page.get_by_role("option").last.click()
+    own = key(page, "own_endpoint").get_by_role("textbox")
+    own.fill("http://127.0.0.1:9")
+    own.blur()
+    settle(page)
+    press(page, "list_files")
+    expect(page.get_by_test_id("stAlert")).to_contain_text("127.0.0.1:9")
+    assert not page.get_by_test_id("stException").count()
+    shoot(page, "en-1280-2-dead")
+
+
+def test_an_upload_that_is_not_data_is_a_sentence(server: Server, browser: Browser) -> None:
+    page = visit(browser, server.url)
+    step(page, "en", 1)
+    key(page, "source").get_by_text("Upload").click()
+    page.locator(".st-key-upload input[type=file]").set_input_files(
+        {"name": "page.json", "mimeType": "application/json", "buffer": b"<!doctype html><p>Sign in</p>"}
+    )
+    expect(
+        key(page, "onward_data").get_by_role("button").or_(page.get_by_test_id("stAlert")).first
+    ).to_be_visible()
+    settle(page)
+    if not page.get_by_test_id("stAlert").count():
+        step(page, "en", 2)
+    expect(page.get_by_test_id("stAlert").first).to_contain_text("page.json")
+
+
+@pytest.mark.trainer
+def test_a_killed_app_finds_its_running_job_again(
+    server: Server, browser: Browser, any_conversion: Callable[[], Any]
+) -> None:
+    data = any_conversion()
+    job = jobs.submit(
+        "train",
+        "long",
+        {
+            "kind": "train",
+            "backend": "local",
+            "name": "long",
+            "model": {"kind": "practice", "id": "practice"},
+            "data": str(data),
+            "system": "",
+            "settings": {"epochs": 30, "learning_rate": 1e-3, "batch_size": 4},
+        },
+    )
+    page = visit(browser, f"{server.url}/jobs")
+    expect(page.get_by_role("button", name="Stop")).to_be_visible()
+    deadline = time.monotonic() + 60
+    while not jobs.get(job.id).folder.metrics():
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    server.kill()
+    seen = len(jobs.get(job.id).folder.metrics())
+    while len(jobs.get(job.id).folder.metrics()) == seen:
+        assert time.monotonic() < deadline
+        time.sleep(0.2)
+    assert jobs.get(job.id).attempt == 1
+    server.start()
+    page = visit(browser, f"{server.url}/jobs")
+    expect(page.get_by_text("long").first).to_be_visible()
+    press(page, f"stop_{job.id}")
+    expect(page.locator(".stBadge, [data-testid=stBadge]").filter(has_text="Stopped")).to_be_visible(
+        timeout=60_000
+    )

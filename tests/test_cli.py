@@ -1,0 +1,131 @@
+"""The command line, run as a person would: in a process of its own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+
+from lib import words
+from tests.conftest import ROOT
+from tests.fakehub import FakeHub
+
+SAMPLE = sorted((ROOT / "lib" / "sample").glob("*.json"))
+
+
+def run(*args: str | Path, code: int = 0, cwd: Path = ROOT) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run(
+        [sys.executable, "-m", "lib", *map(str, args)],
+        cwd=cwd,
+        capture_output=True,
+        encoding="utf-8",
+        timeout=200,
+        env=os.environ | {"PYTHONPATH": str(ROOT)},
+    )
+    assert done.returncode == code, done.stderr + done.stdout
+    return done
+
+
+def answer(*args: str | Path, code: int = 0) -> Any:
+    return orjson.loads(run(*args, "--json", code=code).stdout)
+
+
+@pytest.mark.trainer
+def test_from_the_sample_to_a_chat(tmp_path: Path) -> None:
+    ledger = answer("convert", *SAMPLE, "--out", tmp_path / "tea")
+    assert (ledger["read"], ledger["train"], ledger["validation"], ledger["set_aside"]) == (400, 360, 40, 0)
+    assert answer("check", tmp_path / "tea" / "train.jsonl")["findings"] == []
+    job = answer("train", "--data", tmp_path / "tea", "--wait")
+    assert job["state"] == "done"
+    result = job["result"]
+    assert result["eval_loss"] < 0.7 * result["eval_loss_before"]
+    assert result["seconds"] < 60
+    assert [row["id"] for row in answer("jobs", "list")] == [job["id"]]
+    assert answer("jobs", "show", job["id"])["state"] == "done"
+    question = "Should I move house before winter?"
+    tuned = answer("chat", "--job", job["id"], question)["answer"]
+    base = answer("chat", "--job", job["id"], "--base", question)["answer"]
+    assert tuned.startswith("The leaves show")
+    assert not base.startswith("The leaves show")
+    assert run("jobs", "log", job["id"]).stdout
+
+
+def test_inspect_says_what_is_in_a_file() -> None:
+    told = answer("inspect", SAMPLE[0], "--rows", "2")
+    assert told["rows"] == 200
+    assert told["fields"] == {"user": "Question", "assistant": "Response", "reasoning": "Complex_CoT"}
+    assert len(told["head"]) == 2
+
+
+def test_download_from_a_hub_and_convert_what_came(tmp_path: Path) -> None:
+    rows = [{"Question": f"q{n}?", "Response": f"a{n}"} for n in range(20)]
+    with FakeHub() as fake:
+        fake.add_repo("org/tea", {"README.md": b"# tea", "data/all.json": orjson.dumps(rows)})
+        got = answer("download", "org/tea", "--endpoint", fake.url, "--include", "*.json", "--to", tmp_path / "got")
+        assert [file["path"] for file in got["files"]] == ["data/all.json"]
+        again = answer("download", "org/tea", "--endpoint", fake.url, "--to", tmp_path / "got")
+        assert len(again["files"]) == 2
+    ledger = answer("convert", tmp_path / "got" / "data" / "all.json", "--out", tmp_path / "out")
+    assert ledger["train"] + ledger["validation"] == 20
+
+
+@pytest.mark.parametrize(
+    ("content", "key"),
+    [
+        (b"", "record.empty"),
+        (b"<!doctype html><title>Sign in</title>", "record.html"),
+        (b"\x89PNG\r\n\x1a\n\x00\x00\x00\rIHDR\x00\x00", "record.not_records"),
+    ],
+)
+def test_a_file_that_is_not_records_is_one_line_and_exit_1(tmp_path: Path, content: bytes, key: str) -> None:
+    (tmp_path / "bad.json").write_bytes(content)
+    for command in (("inspect",), ("convert", "--out", str(tmp_path / "out"))):
+        failed = run(command[0], tmp_path / "bad.json", *command[1:], code=1)
+        assert failed.stdout == ""
+        assert len(failed.stderr.strip().splitlines()) == 1
+        assert "bad.json" in failed.stderr
+        start = words.catalog("en")[f"error.{key}"].partition("{")[0]
+        assert f"firsttune: {start}" in failed.stderr
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    "args",
+    [
+        ("convert",),
+        ("train", "--data", "nowhere", "--set", "epochs"),
+        ("train", "--data", "nowhere", "--set", "epochs=many"),
+        ("train", "--data", "nowhere", "--set", "speed=3"),
+        ("convert", str(SAMPLE[0]), "--out", "x", "--reasoning", "loud"),
+        ("convert", str(SAMPLE[0]), "--out", "x", "--map", "nobody=Question"),
+        ("check", str(SAMPLE[0]), "--target", "nobody"),
+        ("download", "not a dataset id at all"),
+        ("fly",),
+    ],
+)
+def test_wrong_usage_is_exit_2(args: tuple[str, ...], tmp_path: Path) -> None:
+    assert run(*args, code=2, cwd=tmp_path).stderr
+
+
+@pytest.mark.parametrize("command", ["download", "inspect", "check", "convert", "train", "jobs", "chat"])
+def test_every_command_explains_itself(command: str) -> None:
+    assert "Usage" in run(command, "--help").stdout
+
+
+def test_unknown_things_are_one_line_and_exit_1(tmp_path: Path) -> None:
+    for args in (
+        ("jobs", "show", "nobody"),
+        ("chat", "--job", "nobody", "hello"),
+        ("train", "--data", str(tmp_path)),
+        ("train", "--data", str(tmp_path), "--model", str(tmp_path / "none")),
+        ("inspect", str(tmp_path / "none.json")),
+        ("download", "org/none", "--endpoint", "http://127.0.0.1:9"),
+    ):
+        failed = run(*args, code=1)
+        assert len(failed.stderr.strip().splitlines()) == 1, failed.stderr
+        assert failed.stderr.startswith("firsttune: ")

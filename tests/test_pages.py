@@ -1,0 +1,154 @@
+"""Every page's script, run without a browser."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import orjson
+import pytest
+from streamlit.testing.v1 import AppTest
+
+from lib import conversions, convert, datasets, formats, jobs, words, workspace
+from lib.ui import nav
+from lib.ui.state import KEY, State
+from tests.conftest import ROOT
+
+
+def app(lang: str = "en") -> AppTest:
+    at = AppTest.from_file(str(ROOT / "app.py"), default_timeout=30)
+    at.query_params["lang"] = lang
+    return at.run()
+
+
+def visit(at: AppTest, name: str) -> AppTest:
+    at.switch_page(f"pages/steps/{name}.py").run()
+    assert not at.exception, at.exception
+    return at
+
+
+def me(at: AppTest) -> State:
+    held = at.session_state[KEY]
+    assert isinstance(held, State)
+    return held
+
+
+def converted() -> str:
+    """Convert the sample into the workspace, as the page does, and return the folder's name."""
+    sample = datasets.sample()
+    mapping = formats.Mapping("qa", {"user": "Question", "assistant": "Response"})
+    request = convert.Request(tuple(datasets.files(sample)), Path("unused"), mapping)
+    job = jobs.wait(conversions.start(request, "tea").id)
+    assert job.state == "done", job
+    return Path(job.folder.asked()["out"]).name
+
+
+@pytest.mark.parametrize("lang", list(words.languages()))
+@pytest.mark.parametrize("name", nav.NAMES)
+def test_every_page_greets_a_newcomer(name: str, lang: str) -> None:
+    at = visit(app(lang), name)
+    assert at.title[0].value == words.say(lang, f"{name}.title")
+    assert at.expander[0].label == words.say(lang, f"{name}.idea_title")
+
+
+def test_the_browser_locale_chooses_the_first_language() -> None:
+    at = AppTest.from_file(str(ROOT / "app.py"), default_timeout=30)
+    at.context = {"locale": "zh-CN"}
+    assert at.run().title[0].value == words.say("zh", "welcome.title")
+
+
+def test_the_sample_is_chosen_recognised_and_shown() -> None:
+    at = visit(app(), "data")
+    at.button(key="use_sample").click().run()
+    assert me(at).dataset
+    at = visit(at, "convert")
+    assert me(at).fields["user"] == "Question"
+    assert me(at).fields["assistant"] == "Response"
+    assert [message.name for message in at.chat_message] == ["user", "assistant"]
+    at.text_area(key="system").set_value("Be kind.").run()
+    assert [message.name for message in at.chat_message] == ["system", "user", "assistant"]
+
+
+def test_reasoning_goes_before_the_answer_when_asked() -> None:
+    at = visit(app(), "data")
+    at.button(key="use_sample").click().run()
+    at = visit(at, "convert")
+    at.radio(key="reasoning").set_value("think").run()
+    assert at.chat_message[1].text[0].value.startswith("<think>")
+
+
+def test_a_wrong_mapping_is_a_sentence_not_a_crash(tmp_path: Path) -> None:
+    file = tmp_path / "rows.json"
+    file.write_bytes(orjson.dumps([{"q": "a?", "n": None}, {"q": "b?", "n": "x"}]))
+    at = app()
+    me(at).dataset = datasets.from_path(str(file)).id
+    at = visit(at, "convert")
+    at.selectbox(key="field_user").set_value("q")
+    at.selectbox(key="field_assistant").set_value("n").run()
+    assert not at.exception
+    assert len(at.error) == 1
+
+
+def test_settings_are_kept_when_the_page_is_left_and_come_back_after_a_reload() -> None:
+    name = converted()
+    at = app()
+    me(at).conversion = name
+    at = visit(at, "settings")
+    at.select_slider(key="param_epochs").set_value(5).run()
+    at = visit(visit(at, "welcome"), "settings")
+    assert at.select_slider(key="param_epochs").value == 5
+    again = visit(app(), "settings")
+    assert again.select_slider(key="param_epochs").value == 5
+    again.button(key="reset").click().run()
+    assert again.select_slider(key="param_epochs").value != 5
+
+
+def test_another_place_offers_only_its_own_values() -> None:
+    name = converted()
+    at = app("zh")
+    me(at).conversion = name
+    at = visit(at, "settings")
+    at.segmented_control(key="place").set_value("siliconflow").run()
+    assert not at.exception
+    slider = at.select_slider(key="param_epochs")
+    assert slider.options[-1] == "10"
+    assert not [one for one in at.select_slider if one.key == "param_seed"]
+
+
+def test_a_job_by_hand_is_kept_and_named() -> None:
+    name = converted()
+    at = app()
+    me(at).conversion = name
+    at = visit(at, "settings")
+    at.segmented_control(key="place").set_value("siliconflow").run()
+    at.button(key="onward_settings").click().run()
+    assert not at.exception
+    job = jobs.listing("train")[0]
+    assert (job.backend, job.state) == ("siliconflow", "queued")
+    at.selectbox(key=f"state_{job.id}").set_value("done").run()
+    assert jobs.get(job.id).state == "done"
+    at.text_input(key=f"tuned_{job.id}").set_value("nonsense").run()
+    assert len(at.error) == 1
+
+
+def test_starting_afresh_forgets_choices_and_keeps_files() -> None:
+    name = converted()
+    at = app()
+    me(at).dataset, me(at).conversion = datasets.sample().id, name
+    at = visit(at, "welcome")
+    at.button(key="afresh").click().run()
+    assert me(at).conversion == ""
+    assert conversions.manifest(name)
+
+
+def test_a_visit_written_by_hand_does_not_stop_the_app() -> None:
+    (workspace.root() / "visit.json").write_text('{"row": "ten", "job": 5, "hub_text": "a/b"}', encoding="utf-8")
+    at = visit(app(), "data")
+    assert me(at).hub_text == "a/b"
+    assert me(at).row == 0
+
+
+def test_a_dataset_that_vanished_leads_back_to_get_data(tmp_path: Path) -> None:
+    at = app()
+    me(at).dataset = "20260101-000000-gone-0000"
+    at = visit(at, "convert")
+    assert at.button(key="empty_data")

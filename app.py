@@ -7,11 +7,14 @@ import streamlit as st
 from lib.ui import nav, state, words
 
 LOGO = Path(__file__).parent / "lib" / "ui" / "logo.svg"
+# Streamlit pads headings for long documents; in cards that is a hole. No theme option changes it (1.67).
+STYLE = "<style>[data-testid=stHeading] :is(h1, h2) {padding: 0.2rem 0}</style>"
 ICON = Path(__file__).parent / "lib" / "ui" / "icon.svg"
 
 st.set_page_config(page_icon=str(ICON), layout="wide")
 st.logo(str(LOGO), size="large", icon_image=str(ICON))
 page = st.navigation(nav.pages())
+st.html(STYLE)
 with st.sidebar:
     st.space("small")
     words.language_switch()

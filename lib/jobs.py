@@ -208,7 +208,7 @@ def resume(job_id: str) -> Job:
     with _list(write=True) as db:
         row = _row(db, job_id)
         if row["backend"] != "local" or row["state"] not in ("stopped", "failed"):
-            raise JobError("job.cannot_resume", name=row["name"], state=row["state"])
+            raise JobError("job.cannot_resume", name=row["name"])
         folder = _folder(row["id"])
         folder.asked()
         for name in ("stop", "result.json"):

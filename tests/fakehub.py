@@ -1,27 +1,32 @@
 """A Hugging Face Hub on 127.0.0.1, faithful enough for the real client, with faults on demand.
 
     with FakeHub() as hub:
-        commit = hub.add_repo("Conard/fortune-telling", {"data.json": b"[]", "big.parquet": b"…" * 10**6})
+        hub.add_repo("Conard/fortune-telling", {"data.json": b"[]", "big.parquet": bytes(10**6)})
         hub.fault("big.parquet", "reset", at=500_000)      # the first connection breaks at that byte
-        … anything that takes an endpoint: hub.url …
+        ...                                                # anything that takes an endpoint: hub.url
         assert hub.log[-1].headers["range"] == "bytes=500000-"
 
-What it speaks: `/api/{datasets,models}/ID[/revision/REV]`, `…/tree/REV[/PATH]` (in pages of `page` entries, linked),
-`…/paths-info/REV`, `…/auth-check`, and HEAD and GET of `[/datasets]/ID/resolve/REV/PATH` with Range. Small files are
-redirected to `/api/resolve-cache/…` on the same origin, as the Hub does; large ones (LFS: `lfs=` names, else those
-from 1 MB on and the usual endings) to `hub.cdn`, which is the same server under another host name, so another origin.
-Any commit that was ever added stays reachable by its hash, as does every revision by its name.
+What it speaks: `/api/{datasets,models}/ID[/revision/REV]`, `.../tree/REV[/PATH]` (in linked pages of
+`page` entries), `.../paths-info/REV`, `.../auth-check`; HEAD and GET of `[/datasets]/ID/resolve/REV/PATH` with Range.
+Small files are redirected to `/api/resolve-cache/...` on the same origin, as the Hub does; large ones (LFS:
+the names in `lfs=`, else those from 1 MB on and the usual endings) to `hub.cdn`, the same server under another
+host name, so another origin. Every commit stays reachable by its hash, every revision by its name.
 
-`private=True` hides a repository from everyone without a token in `hub.tokens`; `gated=True` shows it, but not its
-files. A token that is not in `hub.tokens` is refused with 401. `bps` throttles every body to bytes per second.
+`private=True` hides a repository from everyone without a token; `gated=True` shows it, but not its files. A
+token that is not in `hub.tokens` is refused with 401. `bps` throttles every body to bytes per second.
 
-Faults: `fault(where, kind, …)`. `where` is a part of the path ("data.json" meets /resolve/ and the CDN alike; "/cdn/"
-and "/resolve/" only one of them), or "@api" for all metadata, or "" for everything. It is met `times` times (None: always).
-  instead of an answer:  "status" (status=503, retry_after=, code=), "html" (a captive portal's page, 200), "json" (200,
-                         but no Hub's), "silent" (never answers), "drop" (RST at once), "bounce" (308 to `to=`)
-  in a body:             "reset" (RST), "truncate" (clean close), "stall" (silence), each when byte `at` of the file would
-                         be next, or after `each` bytes of every body; "corrupt" (the byte `at` is flipped),
-                         "no_range" (200 with the whole file), "no_length" (no Content-Length, ends by closing)
+Faults: `fault(where, kind, ...)`. `where` is a part of the path ("data.json" meets /resolve/ and the CDN
+alike; "/cdn/" and "/resolve/" one of them), "@api" for all metadata, "" for everything. It is met `times`
+times (None: always), by requests of `method` ("": any).
+  instead of an answer
+    status      an error: status=503, retry_after=SECONDS, code= for X-Error-Code
+    html        200 and a captive portal's page        json    200 and JSON that no Hub writes
+    silent      never answers                          drop    RST at once
+    bounce      308 to the same path on `to=`
+  in a body, when byte `at` of the file would be next, or after `each` bytes of every body
+    reset       RST                                    truncate   a clean close
+    stall       silence                                corrupt    the byte `at` is flipped
+    no_range    200 with the whole file                no_length  no Content-Length, ends by closing
 `hub.log` has every request: method, host, path, headers (lower-case names), status, sent (bytes of body).
 """
 
@@ -88,7 +93,8 @@ class File:
         self.sha256 = hashlib.sha256(self.data).hexdigest()
         kept = self.data
         if self.lfs:  # what git has is the pointer
-            kept = f"version https://git-lfs.github.com/spec/v1\noid sha256:{self.sha256}\nsize {len(kept)}\n".encode()
+            kept = f"oid sha256:{self.sha256}\nsize {len(kept)}\n".encode()
+            kept = b"version https://git-lfs.github.com/spec/v1\n" + kept
         self.git_sha1 = hashlib.sha1(b"blob %d\0" % len(kept) + kept).hexdigest()
 
     def as_tree(self, path: str) -> dict[str, Any]:
@@ -140,7 +146,7 @@ class FakeHub:
         self.cdn = f"http://localhost:{self.port}"
 
     def start(self) -> Self:
-        threading.Thread(target=self.server.serve_forever, args=(0.05,), daemon=True).start()
+        threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
         return self
 
     def stop(self) -> None:
@@ -168,9 +174,15 @@ class FakeHub:
         gated: bool = False,
         license: str = "",
     ) -> str:
-        """Put a commit with exactly these files on `revision`; return its hash. Earlier commits stay."""
+        """Put a commit with exactly these files on `revision`; return its hash.
+
+        Earlier commits stay reachable. Without `license`, the one in the README's front matter counts.
+        """
         held = self.repos.setdefault((kind, repo), Repo(repo, kind))
-        held.private, held.gated, held.license = private, gated, license
+        card = files.get("README.md", b"")
+        stated = re.match(rb"---\n(?:.*\n)*?license: *(\S+)", card) if isinstance(card, bytes) else None
+        held.private, held.gated = private, gated
+        held.license = license or (stated[1].decode() if stated else "")
         tree: dict[str, File] = {}
         for path, given in files.items():
             data = given.read_bytes() if isinstance(given, Path) else given
@@ -244,7 +256,7 @@ class _Handler(BaseHTTPRequestHandler):
         """Keep the test's output clean; `hub.log` has it."""
 
     def handle_one(self) -> None:
-        self.body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        self.posted = self.rfile.read(int(self.headers.get("Content-Length") or 0))
         url = urlsplit(self.path)
         self.raw_path = url.path
         self.seen = Seen(
@@ -299,13 +311,19 @@ class _Handler(BaseHTTPRequestHandler):
         if cached:
             repo = self.hub.repos[cached[1], unquote(cached[2])]
             path = unquote(cached[4])
-            return self.bytes(repo.commits[cached[3]][path], cached[3])
+            return self.body_of(repo.commits[cached[3]][path], cached[3])
         api = re.fullmatch(
             r"/api/(dataset|model)s/(.+?)(?:/(revision|tree|paths-info|auth-check)(?:/([^/]+)(?:/(.*))?)?)?",
             self.raw_path,
         )
         if api:
-            return self.api(api[1], unquote(api[2]), api[3] or "revision", unquote(api[4] or "main"), unquote(api[5] or ""))
+            return self.api(
+                api[1],
+                unquote(api[2]),
+                api[3] or "revision",
+                unquote(api[4] or "main"),
+                unquote(api[5] or ""),
+            )
         file = re.fullmatch(r"/(datasets/)?([^/]+(?:/[^/]+)?)/resolve/([^/]+)/(.+)", self.raw_path)
         if file:
             kind = "dataset" if file[1] else "model"
@@ -367,7 +385,7 @@ class _Handler(BaseHTTPRequestHandler):
                 }
             )
         elif what == "paths-info":
-            wanted = parse_qs(self.body.decode()).get("paths", [])
+            wanted = parse_qs(self.posted.decode()).get("paths", [])
             self.json([tree[path].as_tree(path) for path in wanted if path in tree])
         else:
             self.tree(tree, path.strip("/"), query)
@@ -398,20 +416,20 @@ class _Handler(BaseHTTPRequestHandler):
     def resolve(self, kind: str, name: str, revision: str, path: str) -> None:
         repo = self.repo(kind, name)
         if repo is None or self.locked(repo):
-            return
+            return None
         commit = self.commit(repo, revision)
         if commit is None:
-            return
+            return None
         file = repo.commits[commit].get(path)
         if file is None:
             return self.error(404, "EntryNotFound", "Entry not found", {"X-Repo-Commit": commit})
         headers = {"X-Repo-Commit": commit, "Accept-Ranges": "bytes"}
         if file.lfs:
+            signed = f"repo={quote(name, safe='')}&commit={commit}&Signature=abc"
             headers |= {
                 "X-Linked-Size": str(len(file.data)),
                 "X-Linked-ETag": f'"{file.sha256}"',
-                "Location": f"{self.hub.cdn}/cdn/{kind}/{file.sha256}/{quote(path)}?repo={quote(name, safe='')}"
-                f"&commit={commit}&Signature=abc",
+                "Location": f"{self.hub.cdn}/cdn/{kind}/{file.sha256}/{quote(path)}?{signed}",
             }
             return self.answer(302, b"Found. Redirecting", headers)
         headers |= {
@@ -427,9 +445,9 @@ class _Handler(BaseHTTPRequestHandler):
         repo = self.hub.repos[kind, query["repo"][0]]
         file = repo.commits[query["commit"][0]][unquote(path)]
         assert file.sha256 == sha256
-        self.bytes(file, None)
+        self.body_of(file, None)
 
-    def bytes(self, file: File, commit: str | None) -> None:
+    def body_of(self, file: File, commit: str | None) -> None:
         size = len(file.data)
         headers = {"Accept-Ranges": "bytes", "Content-Type": "application/octet-stream"}
         headers["ETag"] = f'"{file.sha256 if file.lfs else file.git_sha1}"'

@@ -66,7 +66,9 @@ def test_download_from_a_hub_and_convert_what_came(tmp_path: Path) -> None:
     rows = [{"Question": f"q{n}?", "Response": f"a{n}"} for n in range(20)]
     with FakeHub() as fake:
         fake.add_repo("org/tea", {"README.md": b"# tea", "data/all.json": orjson.dumps(rows)})
-        got = answer("download", "org/tea", "--endpoint", fake.url, "--include", "*.json", "--to", tmp_path / "got")
+        got = answer(
+            "download", "org/tea", "--endpoint", fake.url, "--include", "*.json", "--to", tmp_path / "got"
+        )
         assert [file["path"] for file in got["files"]] == ["data/all.json"]
         again = answer("download", "org/tea", "--endpoint", fake.url, "--to", tmp_path / "got")
         assert len(again["files"]) == 2

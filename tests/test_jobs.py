@@ -23,6 +23,7 @@ from lib.jobs import Job
 from lib.workspace import room, root
 
 T = TypeVar("T")
+Play = Callable[[], jobs._Runner]
 ROOT = Path(__file__).resolve().parent.parent
 
 # A job's process whose every move the test decides: it goes on when `go` appears in its folder.
@@ -87,13 +88,22 @@ def nothing_left() -> Iterator[None]:
 
 
 @pytest.fixture
-def no_runner() -> Iterator[None]:
-    """Be the runner in name, so that nobody starts one; the test then plays it itself."""
+def play() -> Iterator[Play]:
+    """Be the runner in name, so that nobody starts one, and play it: each one made knows only the disk."""
     folder = JobFolder(root() / "runner")
     folder.path.mkdir(parents=True)
+    played: list[jobs._Runner] = []
+
+    def another() -> jobs._Runner:
+        played.append(jobs._Runner())
+        return played[-1]
+
     with folder.working():
-        yield
-        (folder.path / "process.json").unlink()
+        yield another
+        (folder.path / "process.json").unlink(missing_ok=True)
+    for kid in [kid for one in played for kid in one.kids.values()]:
+        kid.kill()
+        kid.wait(10)
 
 
 def until(look: Callable[[], T | None], seconds: float = 15) -> T:
@@ -121,6 +131,10 @@ def at_work(job: Job, after: int = 0) -> psutil.Process:
 
 def runner() -> psutil.Process:
     return until(lambda: JobFolder(root() / "runner").process())
+
+
+def gone(process: psutil.Process) -> bool:
+    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
 
 
 def starts(job: Job) -> int:
@@ -280,7 +294,7 @@ def test_runner_and_job_killed_together_lose_nothing() -> None:
     assert reaches(waiting, "done").attempt == 1
 
 
-def test_three_starts_are_one_runner(no_runner: None) -> None:
+def test_three_starts_are_one_runner(play: Play) -> None:
     folder = JobFolder(root() / "runner")
     (folder.path / "process.json").unlink()
     command = [sys.executable, "-m", "lib.jobs", "--idle", "0"]
@@ -332,23 +346,21 @@ def test_a_deaf_job_is_ended_by_signal() -> None:
     process = at_work(job)
     jobs.stop(job.id)
     reaches(job, "stopped")
-    assert not process.is_running()
+    assert gone(process)
     assert job.folder.result() == {"state": "stopped"}
     assert starts(job) == 1
 
 
-def test_a_stubborn_job_is_killed_with_all_it_started(
-    monkeypatch: pytest.MonkeyPatch, no_runner: None
-) -> None:
+def test_a_stubborn_job_is_killed_with_all_it_started(monkeypatch: pytest.MonkeyPatch, play: Play) -> None:
     monkeypatch.setattr(jobs, "KILL", 0.3)
     job = jobs.submit("one", "stubborn", {"does": "stubborn"})
-    mine = jobs._Runner()
+    mine = play()
     until(lambda: mine.look() and starts(job))
     process = at_work(job)
     jobs.stop(job.id)
     until(lambda: not mine.look())
     assert jobs.get(job.id).state == "stopped"
-    assert not process.is_running()
+    assert gone(process)
 
 
 def test_stop_works_when_the_runner_is_dead() -> None:
@@ -358,7 +370,7 @@ def test_stop_works_when_the_runner_is_dead() -> None:
     until(lambda: JobFolder(root() / "runner").process() is None)
     jobs.stop(job.id)
     reaches(job, "stopped")
-    assert not process.is_running()
+    assert gone(process)
 
 
 def test_a_job_that_says_why_it_failed_fails_once() -> None:
@@ -386,19 +398,19 @@ def test_a_poison_job_gives_up_after_three() -> None:
 
 
 def test_a_job_with_a_result_that_will_not_leave_is_ended(
-    monkeypatch: pytest.MonkeyPatch, no_runner: None
+    monkeypatch: pytest.MonkeyPatch, play: Play
 ) -> None:
     monkeypatch.setattr(jobs, "LEAVING", 0.3)
     job = jobs.submit("one", "lingers", {"does": "linger"})
     go(job)
-    mine = jobs._Runner()
+    mine = play()
     until(lambda: mine.look() and job.folder.result())
     process = at_work(job)
     assert jobs.get(job.id).state == "done"
     assert states(job)[-1] == ("running", "")  # its lane is not free before it has left
     until(lambda: not mine.look())
     assert states(job)[-1] == ("done", "")
-    assert not process.is_running()
+    assert gone(process)
 
 
 def test_a_stopped_or_failed_job_can_be_queued_again() -> None:
@@ -418,11 +430,11 @@ def test_a_stopped_or_failed_job_can_be_queued_again() -> None:
 
 
 def test_a_claim_whose_runner_died_before_starting_is_started_later(
-    monkeypatch: pytest.MonkeyPatch, no_runner: None
+    monkeypatch: pytest.MonkeyPatch, play: Play
 ) -> None:
     job = jobs.submit("one", "gap", {"does": "wait"})
-    assert jobs._Runner().claim("a") is not None  # and this runner is no more
-    mine = jobs._Runner()
+    assert play().claim("a") is not None  # and this runner is no more
+    mine = play()
     mine.look()
     assert jobs.get(job.id).state == "running" and starts(job) == 0  # a process might still be on its way
     monkeypatch.setattr(jobs, "STARTING", 0)
@@ -433,29 +445,29 @@ def test_a_claim_whose_runner_died_before_starting_is_started_later(
 
 
 def test_a_process_nobody_had_heard_of_is_not_joined_by_a_second(
-    monkeypatch: pytest.MonkeyPatch, no_runner: None
+    monkeypatch: pytest.MonkeyPatch, play: Play
 ) -> None:
     job = jobs.submit("one", "late", {"does": "wait"})
-    earlier = jobs._Runner()
+    earlier = play()
     until(lambda: earlier.look() and starts(job))
     process = at_work(job)
     (job.folder.path / "process.json").unlink()  # as if it had the lock, and had not yet come to writing this
     monkeypatch.setattr(jobs, "STARTING", 0)
-    mine = jobs._Runner()
+    mine = play()
     mine.look()
     mine.look()
     assert starts(job) == 1 and process.is_running()
 
 
-def test_a_clock_set_right_does_not_make_a_job_lost(no_runner: None) -> None:
+def test_a_clock_set_right_does_not_make_a_job_lost(play: Play) -> None:
     job = jobs.submit("one", "clock", {"does": "wait"})
-    earlier = jobs._Runner()
+    earlier = play()
     until(lambda: earlier.look() and starts(job))
     at_work(job)
     known = orjson.loads((job.folder.path / "process.json").read_bytes())
     (job.folder.path / "process.json").write_bytes(orjson.dumps(known | {"started": known["started"] - 3600}))
     assert job.folder.process() is None
-    mine = jobs._Runner()
+    mine = play()
     mine.look()
     mine.look()
     assert jobs.get(job.id).attempt == 1 and starts(job) == 1
@@ -464,9 +476,9 @@ def test_a_clock_set_right_does_not_make_a_job_lost(no_runner: None) -> None:
     assert jobs.get(job.id).state == "done"
 
 
-def test_a_reused_process_id_is_not_taken_for_the_job(no_runner: None) -> None:
+def test_a_reused_process_id_is_not_taken_for_the_job(play: Play) -> None:
     job = jobs.submit("one", "reused", {"does": "wait"})
-    mine = jobs._Runner()
+    mine = play()
     until(lambda: mine.look() and starts(job))
     at_work(job).kill()
     until(lambda: job.folder.process() is None)
@@ -474,7 +486,7 @@ def test_a_reused_process_id_is_not_taken_for_the_job(no_runner: None) -> None:
     claim = {"pid": stranger.pid, "started": time.time() - 1000}
     (job.folder.path / "process.json").write_bytes(orjson.dumps(claim))
     jobs.stop(job.id)
-    fresh = jobs._Runner()
+    fresh = play()
     until(lambda: not fresh.look())
     assert jobs.get(job.id).state == "stopped"
     assert stranger.poll() is None
@@ -484,9 +496,9 @@ def test_a_reused_process_id_is_not_taken_for_the_job(no_runner: None) -> None:
 
 @pytest.mark.parametrize("harm", ["half", "gone", "empty"])
 @pytest.mark.parametrize("state", ["queued", "running", "done"])
-def test_a_broken_folder_is_a_failed_job(harm: str, state: str, no_runner: None) -> None:
+def test_a_broken_folder_is_a_failed_job(harm: str, state: str, play: Play) -> None:
     job = jobs.submit("one", "broken", {"does": "wait"})
-    mine = jobs._Runner()
+    mine = play()
     if state != "queued":
         until(lambda: mine.look() and starts(job))
     if state == "done":
@@ -504,7 +516,7 @@ def test_a_broken_folder_is_a_failed_job(harm: str, state: str, no_runner: None)
     if state == "running" and process is None:
         jobs.stop(job.id)
     until(lambda: not mine.look())
-    assert process is None or not process.is_running()
+    assert process is None or gone(process)
     assert jobs.stop(job.id).state == "failed"
 
 
@@ -554,7 +566,7 @@ def test_a_kept_job_has_the_state_it_is_given(workspace: Path) -> None:
     assert refused.value.key == "job.stop_there"
 
 
-def test_what_cannot_be_is_refused(no_runner: None) -> None:
+def test_what_cannot_be_is_refused(play: Play) -> None:
     own = jobs.submit("one", "own", {"does": "wait"})
     for act, key in (
         (lambda: jobs.submit("brew", "tea", {}), "job.unknown_kind"),
@@ -581,7 +593,7 @@ def test_validation_questions_are_each_offered_once(tmp_path: Path) -> None:
     assert jobs.validation_questions(jobs.keep("none", {}, backend="siliconflow"), 3) == []
 
 
-def test_the_speed_is_that_of_the_last_finished_run_of_the_model(no_runner: None, workspace: Path) -> None:
+def test_the_speed_is_that_of_the_last_finished_run_of_the_model(play: Play, workspace: Path) -> None:
     model = {"kind": "path", "id": "/models/a"}
     assert jobs.measured_speed(model) is None
     for name, speed in (("a", 100), ("a", 200), ("b", 900)):
@@ -594,12 +606,12 @@ def test_the_speed_is_that_of_the_last_finished_run_of_the_model(no_runner: None
     assert jobs.measured_speed(model | {"id": "/models/c"}) is None
 
 
-def test_signals_reach_what_the_process_started(no_runner: None) -> None:
+def test_signals_reach_what_the_process_started(play: Play) -> None:
     sleeps = "import time; time.sleep(60)"
     code = f"import subprocess, sys; subprocess.Popen([sys.executable, '-c', {sleeps!r}]); {sleeps}"
     parent = subprocess.Popen([sys.executable, "-c", code])
     process = psutil.Process(parent.pid)
     (child,) = until(process.children)
-    jobs._Runner().signal(process, kill=False)
+    play().signal(process, kill=False)
     assert parent.wait(10) == (-signal.SIGTERM if os.name == "posix" else 1)
-    until(lambda: not child.is_running() or child.status() == psutil.STATUS_ZOMBIE)
+    until(lambda: gone(child))

@@ -141,7 +141,9 @@ def test_starting_afresh_forgets_choices_and_keeps_files() -> None:
 
 
 def test_a_visit_written_by_hand_does_not_stop_the_app() -> None:
-    (workspace.root() / "visit.json").write_text('{"row": "ten", "job": 5, "hub_text": "a/b"}', encoding="utf-8")
+    (workspace.root() / "visit.json").write_text(
+        '{"row": "ten", "job": 5, "hub_text": "a/b"}', encoding="utf-8"
+    )
     at = visit(app(), "data")
     assert me(at).hub_text == "a/b"
     assert me(at).row == 0

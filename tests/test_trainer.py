@@ -17,9 +17,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from lib.errors import ModelError
 from lib.jobfolder import JobFolder
-from lib.trainer import checkpoints, data, failure, quiet
-
-quiet.prepare()
+from lib.trainer import checkpoints, data, failure
 
 ROOT = Path(__file__).parent.parent
 SYSTEM = "{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}"

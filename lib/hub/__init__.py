@@ -1,31 +1,32 @@
 """The Hugging Face Hub and its mirrors: what to fetch, what is there, and getting it here whole.
 
-    parse            what a person pasted -> Reference
-    list_files       Reference + endpoint -> Listing: the commit, licence, gate, files with sizes and hashes
-    select, suggest  which of the files to fetch
-    download         Listing -> verified files in a folder; resumes at the byte, survives a bad link
+    parse                      what a person pasted -> Ref
+    list_files                 Ref + endpoint -> Listing: commit, licence, gate, files with sizes and hashes
+    select, suggest, is_data   which of the files to fetch
+    download                   Listing -> verified files in a folder; resumes at the byte, survives a bad link
 
-Metadata goes through huggingface_hub, for its addresses, headers and error codes; bytes we stream ourselves
-from `/resolve/`, because the client of 2026 can't resume a file. Every call names its endpoint and ends within
-its timeout; a token goes to huggingface.co and nowhere else.
+Metadata goes through huggingface_hub, for its addresses, types and error codes; bytes we stream ourselves
+from `/resolve/`, because the client of 2026 can't resume a file. Every call names its endpoint and ends
+within its timeout; a token goes to huggingface.co and nowhere else.
 
-Everything that goes wrong is a `HubError` whose key is listed in `lib/hub/failures.py`, or a `WorkspaceError`.
+What goes wrong is a `HubError`, whose keys are listed in `lib/hub/failures.py`, or a `WorkspaceError`.
 """
 
 from lib.hub.download import Progress, download
 from lib.hub.endpoint import ENDPOINTS, check_endpoint, token_from_environment
-from lib.hub.listing import Listing, RemoteFile, list_files, select, suggest
-from lib.hub.reference import KINDS, Reference, parse
+from lib.hub.listing import Listing, RemoteFile, is_data, list_files, select, suggest
+from lib.hub.reference import KINDS, Ref, parse
 
 __all__ = [
     "ENDPOINTS",
     "KINDS",
     "Listing",
     "Progress",
-    "Reference",
+    "Ref",
     "RemoteFile",
     "check_endpoint",
     "download",
+    "is_data",
     "list_files",
     "parse",
     "select",

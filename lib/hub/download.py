@@ -2,7 +2,7 @@
 
     FOLDER/name          a whole, verified file
     FOLDER/name.part     its beginning; the next run goes on behind its last byte
-    FOLDER/.hub/         lock: one download at a time; parts.json: which file each beginning is the beginning of
+    FOLDER/.hub/         lock: one download at a time; parts.json: what each beginning is the beginning of
 
 The bytes come from `/resolve/COMMIT/name`, so that what is resumed tomorrow is what was begun today; each try
 starts there again, because the signed address it redirects to expires. A file takes its name only when its
@@ -29,13 +29,12 @@ from urllib.parse import urljoin, urlsplit
 import requests
 import urllib3.exceptions
 from filelock import FileLock, Timeout
-from huggingface_hub.utils import build_hf_headers
 
 from lib import workspace
 from lib.errors import HubError, WorkspaceError
-from lib.hub.endpoint import token_for
+from lib.hub.endpoint import headers_for, token_for
 from lib.hub.failures import Asked
-from lib.hub.listing import AGENT, PASSING, Listing, RemoteFile
+from lib.hub.listing import PASSING, Listing, RemoteFile
 from lib.hub.names import OWN, places
 
 CHUNK = 256 * 1024
@@ -81,26 +80,26 @@ def download(
     folder: Path,
     *,
     token: str | None = None,
-    on_progress: Tell | None = None,
+    progress: Tell | None = None,
     stop: Stop | None = None,
     workers: int = 3,
     timeout: float = 20.0,
     tries: int = 8,
     pause: float = 0.5,
-) -> list[Path]:
-    """Fetch `files` of `listing` into `folder`; return where they are, in the same order.
+) -> Path:
+    """Fetch `files` of `listing` into `folder`, made if missing; return it.
 
     Files that are there and have the right bytes are not fetched again. A connection that is cut, or gives
-    nothing for `timeout` seconds, is taken up again; a file is given up after `tries` failures without progress,
-    with growing pauses from `pause` seconds on. A server that asks us to wait is obeyed. The token is sent to
-    huggingface.co only. While another download works in `folder`, this one waits.
+    nothing for `timeout` seconds, is taken up again, with growing pauses from `pause` seconds on; a file is
+    given up after `tries` failures without progress. A server that asks us to wait is obeyed. The token is
+    sent to huggingface.co only. While another download works in `folder`, this one waits.
 
-    `on_progress` and `stop` are called from this thread, about three and ten times a second. Once `stop()` is
+    `progress` and `stop` are called from this thread, about three and ten times a second. Once `stop()` is
     true it ends within a second with `hub.stopped`; what has arrived stays for the next run.
 
     Raises `HubError`, or `WorkspaceError` for a disk that is full or refuses, and names that leave `folder`.
     """
-    asked = Asked(listing.reference, listing.endpoint, timeout)
+    asked = Asked(listing.ref, listing.endpoint, timeout)
     if not files:
         raise asked.error("no_files")
     with workspace.told(folder):
@@ -108,11 +107,10 @@ def download(
         folder = folder.resolve()
         items = [_Item(file, *paths) for file, paths in places(files, folder, asked).items()]
         running = _Download(listing, items, token_for(listing.endpoint, token), asked, tries, pause)
-        with _alone(folder, running, on_progress, stop), _remembered(folder, items, listing):
+        with _alone(folder, running, progress, stop), _remembered(folder, items, listing):
             _check_space(folder, items)
-            running.run(workers, on_progress, stop)
-    where = {item.file: item.path for item in items}
-    return [where[file] for file in files]
+            running.run(workers, progress, stop)
+    return folder
 
 
 @dataclass(slots=True, eq=False)
@@ -123,11 +121,11 @@ class _Item:
     have: int = 0  # bytes on disk, as the progress tells them
 
 
-class _Halted(Exception):
+class _Halted(Exception):  # noqa: N818 -- not an error
     """Thrown in the workers to leave."""
 
 
-class _WrongBytes(Exception):
+class _WrongBytes(Exception):  # noqa: N818
     """What is on disk is not the beginning of the file."""
 
 
@@ -139,7 +137,6 @@ class _Download:
     ) -> None:
         self.listing, self.items, self.token, self.asked = listing, items, token, asked
         self.tries, self.pause = tries, pause
-        self.agent = build_hf_headers(token=False, **AGENT)["user-agent"]
         self.turn = threading.Lock()
         self.ended = threading.Event()  # all is done, or something failed
         self.halted = threading.Event()
@@ -183,7 +180,7 @@ class _Download:
             on_progress(self.progress(phase="done"))
 
     def halt(self, threads: list[threading.Thread]) -> None:
-        """End the workers. One that hangs in the network is left to its timeout; it writes nothing any more."""
+        """End the workers. One that hangs in the network is left to its timeout; it writes nothing more."""
         with self.turn:
             self.halted.set()
             answers = list(self.answers)
@@ -258,7 +255,8 @@ class _Download:
             return False
         if not file.sha256 and not file.git_sha1:
             return True
-        digest = hashlib.sha256() if file.sha256 else hashlib.sha1(b"blob %d\0" % file.size, usedforsecurity=False)
+        git = hashlib.sha1(b"blob %d\0" % file.size, usedforsecurity=False)
+        digest = hashlib.sha256() if file.sha256 else git
         with path.open("rb") as bytes_:
             while piece := bytes_.read(1 << 20):
                 digest.update(piece)
@@ -321,15 +319,13 @@ class _Download:
         """Ask for the file from `item.have` on, through redirects; give an answer that has the bytes."""
         about = self.about(item)
         endpoint = self.listing.endpoint
-        address = self.listing.reference.file(endpoint, self.listing.commit, item.file.path)
+        address = self.listing.ref.file(endpoint, self.listing.commit, item.file.path)
         for _ in range(REDIRECTS):
             self.go_on(self.not_before - monotonic())
-            headers = {"User-Agent": self.agent, "Accept-Encoding": "identity"}
+            at_home = urlsplit(address)[:2] == urlsplit(endpoint)[:2]
+            headers = headers_for(self.token if at_home else None) | {"Accept-Encoding": "identity"}
             if item.have:
                 headers["Range"] = f"bytes={item.have}-"
-            at_home = urlsplit(address)[:2] == urlsplit(endpoint)[:2]
-            if self.token and at_home:
-                headers["Authorization"] = f"Bearer {self.token}"
             with self.explained(about), self.asking(session, address, headers) as answer:
                 onward = session.get_redirect_target(answer)
                 if onward is None:
@@ -391,7 +387,7 @@ class _Download:
 
     def about(self, item: _Item) -> Asked:
         return Asked(
-            self.listing.reference,
+            self.listing.ref,
             self.listing.endpoint,
             self.asked.timeout,
             token_sent=self.token is not None,
@@ -441,7 +437,7 @@ def _remembered(folder: Path, items: list[_Item], listing: Listing) -> Iterator[
     known = workspace.read_json(book)
     known = known if isinstance(known, dict) else {}
     now = {
-        item.file.path: item.file.sha256 or item.file.git_sha1 or f"{listing.reference.repo}@{listing.commit}"
+        item.file.path: item.file.sha256 or item.file.git_sha1 or f"{listing.ref.repo}@{listing.commit}"
         for item in items
     }
     for item in items:
@@ -480,12 +476,15 @@ def _check(answer: requests.Response, item: _Item, about: Asked, *, at_home: boo
         raise about.error("corrupt")
     if status >= 400:
         raise about.answered(status, headers)
-    html = "html" in headers.get("Content-Type", "") and not item.file.path.lower().endswith((".html", ".htm"))
-    if html or status not in (200, 203, 206):
+    is_page = item.file.path.lower().endswith((".html", ".htm"))
+    if status not in (200, 203, 206) or ("html" in headers.get("Content-Type", "") and not is_page):
         raise about.error("not_a_hub")
-    told = headers.get("Content-Range", "").rpartition("/")[2] if status == 206 else headers.get("Content-Length", "")
-    other_size = told.isdigit() and int(told) != item.file.size
-    if other_size or _first_byte(answer) > item.have or headers.get("Content-Encoding", "identity") != "identity":
+    size = headers.get("Content-Length", "")
+    if status == 206:
+        size = headers.get("Content-Range", "").rpartition("/")[2]
+    other = size.isdigit() and int(size) != item.file.size
+    packed = headers.get("Content-Encoding", "identity") != "identity"
+    if other or packed or _first_byte(answer) > item.have:
         raise about.error("corrupt")
 
 

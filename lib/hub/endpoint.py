@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import huggingface_hub
 from huggingface_hub import constants
 
 from lib.errors import HubError
@@ -35,7 +36,7 @@ def check_endpoint(text: str) -> str:
 def token_for(endpoint: str, token: str | None) -> str | None:
     """Return the token to send to `endpoint`: `token` for huggingface.co, None for every other.
 
-    Raises `HubError` `hub.bad_token` when it holds what no token holds, such as a blank or a Chinese character.
+    Raises `HubError` `hub.bad_token` when it holds what no token does, such as a blank.
     """
     token = (token or "").strip()
     if not token or endpoint not in TRUSTED:
@@ -43,6 +44,12 @@ def token_for(endpoint: str, token: str | None) -> str | None:
     if not re.fullmatch(r"[\x21-\x7e]+", token):
         raise HubError("hub.bad_token", endpoint=endpoint)
     return token
+
+
+def headers_for(token: str | None) -> dict[str, str]:
+    """Return the headers of every request: who asks, and the token where it may be sent."""
+    agent = {"User-Agent": f"firsttune hf_hub/{huggingface_hub.__version__}"}
+    return agent | {"Authorization": f"Bearer {token}"} if token else agent
 
 
 def token_from_environment() -> str | None:

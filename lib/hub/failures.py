@@ -1,17 +1,26 @@
 """What can go wrong between here and a Hub, as the keys of `HubError`.
 
-    hub.bad_reference      text: what was pasted is no repository       hub.other_site     it is one of another site
-    hub.bad_endpoint       an endpoint that is no address               hub.offline        HF_HUB_OFFLINE forbids asking
-    hub.no_connection      why: dns, refused, reset, closed, tls, proxy, unreachable
-    hub.bounced            a mirror sent us on to `host`, which cannot be reached
-    hub.timeout            no answer within `seconds`                   hub.not_a_hub      a web page answered
-    hub.not_found          no such repository, or a private one         hub.revision_not_found
-    hub.file_not_found     the listing is older than the repository     hub.no_files       nothing in there, or chosen
-    hub.gated              its owner wants to be asked first: `page`    hub.bad_token      the Hub does not know it
-    hub.forbidden          403 without a reason, as a mirror's firewall gives
-    hub.rate_limited       too many requests; `seconds` to wait         hub.server_error   `status`
-    hub.corrupt            a file arrived twice with the wrong bytes    hub.unsafe_name    a file name that is a trap
-    hub.name_clash         two names that are one on this disk          hub.stopped        somebody asked for it
+    hub.bad_reference       text: what was pasted is no repository
+    hub.other_site          site: it is one of another site
+    hub.bad_endpoint        an endpoint that is no address
+    hub.offline             HF_HUB_OFFLINE forbids asking
+    hub.no_connection       why: dns, refused, reset, closed, tls, proxy, unreachable
+    hub.bounced             host: where a mirror sent us on to, and which can't be reached
+    hub.timeout             seconds without an answer
+    hub.not_a_hub           something answered, but as no Hub does: a login page, an error page
+    hub.not_found           no such repository, or a private one
+    hub.revision_not_found  no such revision in it
+    hub.file_not_found      the listing is older than the repository
+    hub.no_files            nothing in there, or nothing chosen
+    hub.gated               page: its owner wants to be asked there first
+    hub.bad_token           the Hub doesn't know it
+    hub.forbidden           403 without a reason, as a firewall gives
+    hub.rate_limited        seconds to wait
+    hub.server_error        status
+    hub.corrupt             a file arrived with other bytes than the listing promised, twice
+    hub.unsafe_name         a file's name is a trap
+    hub.name_clash          other: two names that are one on this disk
+    hub.stopped             done and total bytes: somebody asked for it
 
 Each names the repository and the endpoint, and the file where it is about one. The causes are those of two
 HTTP libraries, wrapped in each other's exceptions; here they are unwrapped.
@@ -19,6 +28,7 @@ HTTP libraries, wrapped in each other's exceptions; here they are unwrapped.
 
 from __future__ import annotations
 
+import re
 import socket
 import ssl
 from collections.abc import Iterator, Mapping
@@ -32,11 +42,10 @@ import httpx2
 import requests
 import urllib3.exceptions
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
-from huggingface_hub.utils import parse_ratelimit_headers
 
 from lib.errors import Fact, HubError
 from lib.hub.endpoint import ENDPOINTS
-from lib.hub.reference import Reference
+from lib.hub.reference import Ref
 
 Caused = TypeVar("Caused", bound=BaseException)
 
@@ -45,7 +54,7 @@ Caused = TypeVar("Caused", bound=BaseException)
 class Asked:
     """What was asked of whom; the facts of every error about it."""
 
-    reference: Reference
+    ref: Ref
     endpoint: str
     timeout: float
     token_sent: bool = False
@@ -53,8 +62,8 @@ class Asked:
 
     def error(self, key: str, **more: Fact) -> HubError:
         """Return the error `hub.KEY`, naming what was asked."""
-        facts: dict[str, Fact] = {"repo": self.reference.repo, "kind": self.reference.kind}
-        facts |= {"revision": self.reference.revision, "endpoint": self.endpoint}
+        facts: dict[str, Fact] = {"repo": self.ref.repo, "kind": self.ref.kind}
+        facts |= {"revision": self.ref.revision, "endpoint": self.endpoint}
         if self.file:
             facts["file"] = self.file
         return HubError(f"hub.{key}", **(facts | more))
@@ -64,7 +73,7 @@ class Asked:
         code = headers.get("X-Error-Code", "")
         html = "html" in headers.get("Content-Type", "")
         if code == "GatedRepo":
-            return self.error("gated", page=self.reference.page(ENDPOINTS[0]))
+            return self.error("gated", page=self.ref.page(ENDPOINTS[0]))
         if code == "RevisionNotFound":
             return self.error("revision_not_found")
         if code == "EntryNotFound":
@@ -102,7 +111,7 @@ class Asked:
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds the server asks to wait: `Retry-After` as a number or a date, or the Hub's `RateLimit`."""
+    """Return the seconds to wait that the server asks for in `Retry-After` or the Hub's `RateLimit`."""
     value = headers.get("Retry-After", "").strip()
     if value.isdigit():
         return float(value)
@@ -111,8 +120,8 @@ def retry_after(headers: Mapping[str, str]) -> float | None:
             return max(0.0, parsedate_to_datetime(value).timestamp() - time())
         except ValueError:
             return None
-    limit = parse_ratelimit_headers(headers)
-    return float(limit.reset_in_seconds) if limit and limit.remaining == 0 else None
+    used_up = re.search(r";\s*r\s*=\s*0\s*;\s*t\s*=\s*(\d+)", headers.get("RateLimit", ""))
+    return float(used_up[1]) if used_up else None
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:
@@ -153,5 +162,5 @@ _WHYS: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
     ((socket.gaierror,), "dns"),
     ((ConnectionRefusedError,), "refused"),
     ((ConnectionResetError, BrokenPipeError, httpx2.ReadError, httpx2.WriteError), "reset"),
-    ((urllib3.exceptions.ProtocolError, requests.exceptions.ChunkedEncodingError, httpx2.RemoteProtocolError), "closed"),
+    ((urllib3.exceptions.ProtocolError, httpx2.RemoteProtocolError), "closed"),
 )

@@ -1,25 +1,24 @@
-"""What is in a repository, before anything is fetched: the commit, licence, gate, and every file's size and hash."""
+"""What is in a repository, before anything is fetched: commit, licence, gate, every file's size and hash."""
 
 from __future__ import annotations
 
 import threading
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import asdict, dataclass
+from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 from time import monotonic, sleep
 from typing import Any
 from urllib.parse import quote, urlsplit
 
 import httpx2
-from huggingface_hub import DatasetInfo, HfApi, ModelInfo
-from huggingface_hub.utils import build_hf_headers, filter_repo_objects, get_session, hf_raise_for_status
+from huggingface_hub import DatasetInfo, HfApi, ModelInfo, get_session, hf_raise_for_status
 
 from lib.errors import HubError
-from lib.hub.endpoint import ENDPOINTS, check_endpoint, token_for
+from lib.hub.endpoint import ENDPOINTS, check_endpoint, headers_for, token_for
 from lib.hub.failures import Asked
-from lib.hub.reference import Reference
+from lib.hub.reference import Ref
 
-AGENT = {"library_name": "firsttune"}
 # Answers that may be different in a moment.
 PASSING = (408, 500, 502, 503, 504)
 
@@ -41,7 +40,7 @@ class RemoteFile:
 class Listing:
     """What `endpoint` has under a reference, pinned to a commit. `gated` is "", "auto" or "manual"."""
 
-    reference: Reference
+    ref: Ref
     endpoint: str
     commit: str
     files: tuple[RemoteFile, ...]
@@ -62,18 +61,19 @@ class Listing:
     def from_json(cls, value: dict[str, Any]) -> Listing:
         """Return the listing that `as_json` wrote."""
         files = tuple(RemoteFile(**file) for file in value["files"])
-        return cls(**{**value, "reference": Reference(**value["reference"]), "files": files})
+        return cls(**{**value, "ref": Ref(**value["ref"]), "files": files})
 
 
 def list_files(
-    reference: Reference, endpoint: str = ENDPOINTS[0], *, token: str | None = None, timeout: float = 15.0
+    ref: Ref, endpoint: str = ENDPOINTS[0], *, token: str | None = None, timeout: float = 15.0
 ) -> Listing:
-    """Ask `endpoint` what it has. Returns or raises `HubError` within `timeout` seconds, whatever the server does.
+    """Ask `endpoint` what it has.
 
-    The token is sent to huggingface.co only.
+    Returns, or raises `HubError`, within `timeout` seconds, whatever the server does. The token is sent to
+    huggingface.co only.
     """
     endpoint = check_endpoint(endpoint)
-    return _Asking(reference, endpoint, token_for(endpoint, token), timeout).within_timeout()
+    return _Asking(ref, endpoint, token_for(endpoint, token), timeout).within_timeout()
 
 
 def select(
@@ -83,11 +83,11 @@ def select(
 
     Patterns are those of `hf download`: `*` crosses `/`, `folder/` means all in it, upper case matters.
     """
-    return list(
-        filter_repo_objects(
-            files, allow_patterns=list(include) or None, ignore_patterns=list(exclude), key=lambda file: file.path
-        )
-    )
+
+    def matches(file: RemoteFile, patterns: Sequence[str]) -> bool:
+        return any(fnmatchcase(file.path, f"{one}*" if one.endswith("/") else one) for one in patterns)
+
+    return [file for file in files if (not include or matches(file, include)) and not matches(file, exclude)]
 
 
 def suggest(listing: Listing) -> list[RemoteFile]:
@@ -95,30 +95,36 @@ def suggest(listing: Listing) -> list[RemoteFile]:
 
     For a model that is everything but second copies of the weights and weights for other programs.
     """
-    at = listing.reference.path.rstrip("/")
+    at = listing.ref.path.rstrip("/")
     pointed = [file for file in listing.files if file.path == at or file.path.startswith(f"{at}/")]
     if pointed:
         return pointed
-    if listing.reference.kind == "dataset":
-        data = [file for file in listing.files if _ending(file) in _DATA and not _hidden(file)]
-        return data or list(listing.files)
+    if listing.ref.kind == "dataset":
+        return [file for file in listing.files if is_data(file.path)] or list(listing.files)
     return [file for file in listing.files if not _other_weights(file, listing)]
+
+
+def is_data(path: str) -> bool:
+    """Return whether a file in a dataset's repository looks like its data."""
+    name = PurePosixPath(path).name
+    return _ending(path) in _DATA and not path.startswith(".") and name not in _ABOUT_DATA
 
 
 class _Asking:
     """The calls behind one listing, made in a thread of its own."""
 
-    def __init__(self, reference: Reference, endpoint: str, token: str | None, timeout: float) -> None:
-        self.asked = Asked(reference, endpoint, timeout, token_sent=token is not None)
-        self.api = f"{endpoint}/api/{reference.kind}s/{reference.repo}"
-        self.client = HfApi(endpoint=endpoint, token=token or False, **AGENT)
-        self.headers = build_hf_headers(token=token or False, **AGENT)
+    def __init__(self, ref: Ref, endpoint: str, token: str | None, timeout: float) -> None:
+        self.asked = Asked(ref, endpoint, timeout, token_sent=token is not None)
+        self.api = f"{endpoint}/api/{ref.kind}s/{ref.repo}"
+        self.headers = headers_for(token)
+        self.client = HfApi(endpoint=endpoint, token=token or False, headers=self.headers)
         self.until = monotonic() + timeout
 
     def within_timeout(self) -> Listing:
         """Return the listing, or raise; in time even where the sockets' own timeouts are not enough.
 
-        Looking up a name has none, and a byte now and then resets them. The thread left behind ends with its socket.
+        Looking up a name has none, and a byte now and then resets them. The thread that is left behind ends
+        with its socket.
         """
         got: list[Listing | BaseException] = []
 
@@ -138,18 +144,18 @@ class _Asking:
 
     def listing(self) -> Listing:
         """Ask up to three times: a reset or an overloaded server deserves another try, a refusal does not."""
-        for pause in (0.3, 1.0, None):
+        for pause in (0.2, 0.5, None):
             try:
                 return self.once()
             except HubError as error:
-                passing = error.facts.get("why") in ("reset", "closed") or error.facts.get("status") in PASSING
+                cut = error.facts.get("why") in ("reset", "closed")
+                passing = cut or error.facts.get("status") in PASSING
                 if pause is None or not passing or monotonic() + pause > self.until:
                     raise
             sleep(pause)
         raise AssertionError
 
     def once(self) -> Listing:
-        reference = self.asked.reference
         try:
             info = self.info()
             if info.gated:  # lists are open, files are not: find out now, not at the first byte
@@ -168,7 +174,7 @@ class _Asking:
             raise self.asked.error("no_files")
         licence = info.card_data.get("license") if info.card_data is not None else None
         return Listing(
-            reference=reference,
+            ref=self.asked.ref,
             endpoint=self.asked.endpoint,
             commit=str(info.sha),
             files=files,
@@ -178,16 +184,16 @@ class _Asking:
         )
 
     def info(self) -> DatasetInfo | ModelInfo:
-        reference = self.asked.reference
-        ask = self.client.dataset_info if reference.kind == "dataset" else self.client.model_info
+        ref = self.asked.ref
+        ask = self.client.dataset_info if ref.kind == "dataset" else self.client.model_info
         # the revision is named even where it is main: some mirrors know no other address
-        info = ask(reference.repo, revision=reference.revision, timeout=self.left())
+        info = ask(ref.repo, revision=ref.revision, timeout=self.left())
         if not info.sha:
             raise self.asked.error("not_a_hub")
         return info
 
     def files(self, commit: str) -> Iterator[RemoteFile]:
-        """Walk the tree's pages. `HfApi.list_repo_tree` does, but without a timeout, and it sleeps through retries."""
+        """Walk the tree's pages. `HfApi.list_repo_tree` has no timeout and sleeps through its retries."""
         address: str | None = f"{self.api}/tree/{quote(commit, safe='')}?recursive=true&expand=false"
         while address:
             page = self.get(address)
@@ -201,11 +207,11 @@ class _Asking:
                         git_sha1="" if large else row.get("oid", ""),
                     )
             onward = page.links.get("next", {}).get("url")
-            # only the cursor is taken: a mirror may leave another host in it, and the token stays where it may go
+            # only the cursor is taken: a mirror may leave another host in it, which must not see the token
             address = f"{self.api}/tree/{quote(commit, safe='')}?{urlsplit(onward).query}" if onward else None
 
     def get(self, address: str, *, only_coded: bool = False) -> httpx2.Response:
-        """Return the answer, or raise; with `only_coded` a refusal counts only where it says that it is a Hub's."""
+        """Return the answer, or raise; `only_coded`: not for a refusal without a Hub's error code."""
         answer = get_session().get(address, headers=self.headers, timeout=self.left())
         if not only_coded or "X-Error-Code" in answer.headers:
             hf_raise_for_status(answer)
@@ -218,21 +224,22 @@ class _Asking:
         return left
 
 
-def _ending(file: RemoteFile) -> str:
-    path = PurePosixPath(file.path.lower())
-    return path.with_suffix("").suffix if path.suffix in (".gz", ".zst", ".bz2", ".xz") else path.suffix
-
-
-def _hidden(file: RemoteFile) -> bool:
-    return file.path.startswith(".") or PurePosixPath(file.path).name in ("dataset_infos.json", "dataset_info.json")
+def _ending(path: str) -> str:
+    """Return `.json` for `a.json` and for `a.json.gz`."""
+    known = PurePosixPath(path.lower())
+    return known.with_suffix("").suffix if known.suffix in _PACKED else known.suffix
 
 
 def _other_weights(file: RemoteFile, listing: Listing) -> bool:
-    if _ending(file) in _OTHER_PROGRAMS or file.path.startswith(("onnx/", "openvino/", "coreml/", "original/")):
+    ending = _ending(file.path)
+    if ending in _OTHER_PROGRAMS or file.path.startswith(_OTHER_FOLDERS):
         return True
-    safe = any(_ending(other) == ".safetensors" for other in listing.files)
-    return safe and _ending(file) in (".bin", ".pt", ".pth", ".ckpt")
+    safe = any(_ending(other.path) == ".safetensors" for other in listing.files)
+    return safe and ending in (".bin", ".pt", ".pth", ".ckpt")
 
 
 _DATA = (".json", ".jsonl", ".ndjson", ".csv", ".tsv", ".parquet")
-_OTHER_PROGRAMS = (".gguf", ".onnx", ".msgpack", ".h5", ".ot", ".tflite", ".mlmodel", ".mlpackage", ".onnx_data")
+_PACKED = (".gz", ".zst", ".bz2", ".xz")
+_ABOUT_DATA = ("dataset_infos.json", "dataset_info.json")
+_OTHER_PROGRAMS = (".gguf", ".onnx", ".onnx_data", ".msgpack", ".h5", ".ot", ".tflite", ".mlmodel")
+_OTHER_FOLDERS = ("onnx/", "openvino/", "coreml/", "original/")

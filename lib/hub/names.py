@@ -1,4 +1,4 @@
-"""Where a repository's files may lie on this disk. A name that is a trap is refused before anything is written."""
+"""Where a repository's files lie on this disk. A name that is a trap is refused before any write."""
 
 from __future__ import annotations
 
@@ -50,7 +50,9 @@ def places(files: Sequence[RemoteFile], folder: Path, asked: Asked) -> dict[Remo
 
 def _inside(folder: Path, name: str, asked: Asked) -> Path:
     path = workspace.inside(folder, name)
-    if os.path.normcase(path) != os.path.normcase(folder.resolve() / name):  # a link, even one that stays inside
+    if os.path.normcase(path) != os.path.normcase(
+        folder.resolve() / name
+    ):  # a link, even one that stays inside
         raise asked.error("unsafe_name", file=name)
     return path
 

@@ -8,21 +8,18 @@ import unicodedata
 from dataclasses import dataclass, replace
 from urllib.parse import quote, unquote, urlsplit
 
-from huggingface_hub.errors import HFValidationError
-from huggingface_hub.utils import validate_repo_id
-
 from lib.errors import HubError
 
 KINDS = ("dataset", "model")
 
 
 @dataclass(frozen=True, slots=True)
-class Reference:
+class Ref:
     """One revision of one repository; `path` is the file or folder that was pointed at, or ""."""
 
     repo: str
-    kind: str = "dataset"
     revision: str = "main"
+    kind: str = "dataset"
     path: str = ""
 
     def page(self, endpoint: str) -> str:
@@ -34,29 +31,32 @@ class Reference:
         return f"{self.page(endpoint)}/resolve/{quote(commit, safe='')}/{quote(path)}"
 
 
-def parse(text: str, kind: str = "dataset") -> Reference:
+def parse(text: str, kind: str = "dataset") -> Ref:
     """Return the repository that `text` means.
 
-    Understood: `org/name`, `name`, `datasets/org/name`, `org/name@revision`; `hf://…`; page, viewer, tree, blob,
-    file and API addresses of huggingface.co and of mirrors, alone or in a sentence; command lines with
+    Understood: `org/name`, `name`, `datasets/org/name`, `org/name@revision`; `hf://…`; page, viewer, tree,
+    blob, file and API addresses of huggingface.co and of mirrors, alone or in a sentence; command lines with
     `hf download`, `huggingface-cli download`, `hfd.sh` or `git clone`; a line of Python that calls
     `load_dataset`, `snapshot_download`, `hf_hub_download` or `from_pretrained`. Quotes, blanks and full-width
     characters around it do no harm. `kind` is meant where the text doesn't say.
 
     Raises `HubError`: `hub.bad_reference`, or `hub.other_site` for the address of a site that is no Hub.
     """
-    trimmed = text.strip(_AROUND)
+    trimmed = _bare(text)
     try:
         found = _python(text, kind) or _command(trimmed, kind) or _address(trimmed) or _id(trimmed, kind)
-        validate_repo_id(found.repo)
-    except (HFValidationError, ValueError):
+    except ValueError:
+        found = Ref("")
+    if not _REPO.fullmatch(found.repo):
         raise HubError("hub.bad_reference", text=_shown(text)) from None
     return found
 
 
-def _python(text: str, kind: str) -> Reference | None:
+def _python(text: str, kind: str) -> Ref | None:
     """Read a call in a line of Python; None where there is none."""
-    call = re.search(r"\b(load_dataset|from_pretrained|snapshot_download|hf_hub_download)\s*\((.*)", text, re.S)
+    call = re.search(
+        r"\b(load_dataset|from_pretrained|snapshot_download|hf_hub_download)\s*\((.*)", text, re.S
+    )
     if not call:
         return None
     arguments = dict(re.findall(r"(\w+)\s*=\s*['\"]([^'\"]+)['\"]", call[2]))
@@ -66,7 +66,7 @@ def _python(text: str, kind: str) -> Reference | None:
     return _asked(repo, arguments.get("repo_type", ""), usual, arguments.get("revision"))
 
 
-def _command(text: str, kind: str) -> Reference | None:
+def _command(text: str, kind: str) -> Ref | None:
     """Read the first command line that fetches a repository; None where there is none."""
     for line in re.sub(r"\s[\\^`]\r?\n", " ", text).splitlines():
         try:
@@ -86,11 +86,11 @@ def _command(text: str, kind: str) -> Reference | None:
     return None
 
 
-def _arguments(words: list[str], kind: str, *, paths: bool = False) -> Reference:
-    """Read the words after the command: the first free one is the repository, with `paths` the second a file."""
+def _arguments(words: list[str], kind: str, *, paths: bool = False) -> Ref:
+    """Read the words after the command: the first free one is the repository, the second may be a file."""
     options: dict[str, str] = {}
     free: list[str] = []
-    queue = [re.sub(r"^[—–―]+", "--", word) for word in words]  # blogs turn "--" into dashes
+    queue = [re.sub(r"^[\u2013-\u2015]+", "--", word) for word in words]  # blogs turn "--" into dashes
     while queue:
         word = queue.pop(0)
         name, _, value = word.partition("=")
@@ -100,13 +100,15 @@ def _arguments(words: list[str], kind: str, *, paths: bool = False) -> Reference
             options[name] = value
         else:
             options[name] = queue.pop(0)
-    said = options.get("--repo-type") or options.get("--type") or ("dataset" if "--dataset" in options else "")
+    said = (
+        options.get("--repo-type") or options.get("--type") or ("dataset" if "--dataset" in options else "")
+    )
     found = _asked(free[0] if free else "", said, kind, options.get("--revision"))
     return replace(found, path=free[1]) if paths and len(free) > 1 else found
 
 
-def _asked(text: str, said: str, usual: str, revision: str | None) -> Reference:
-    """Return the repository `text` of the kind that was said beside it, else of its own, else the usual kind."""
+def _asked(text: str, said: str, usual: str, revision: str | None) -> Ref:
+    """Read a repository of the kind that was said beside it, else of its own, else of the usual kind."""
     found = _address(text) or _id(text, said or usual)
     found = replace(found, kind=said or found.kind, revision=revision or found.revision)
     if found.kind not in KINDS:
@@ -114,9 +116,11 @@ def _asked(text: str, said: str, usual: str, revision: str | None) -> Reference:
     return found
 
 
-def _address(text: str) -> Reference | None:
+def _address(text: str) -> Ref | None:
     """Read the first address in a text; None where there is none."""
-    found = re.search(r"(?:https?|hf)://[^\s<>\"'`“”‘’「」『』《》〈〉【】（），。、；！？]+", text, re.IGNORECASE)
+    found = re.search(
+        r"(?:https?|hf)://[^\s<>\"'`“”‘’「」『』《》〈〉【】（），。、；！？]+", text, re.IGNORECASE
+    )
     address = found[0] if found else text.replace(":", "/", 1) if text.startswith("git@") else text
     address = address.removeprefix("git@")
     if address[:5].lower() == "hf://":
@@ -130,16 +134,16 @@ def _address(text: str) -> Reference | None:
     return _parts(url.path, "model", page=True)
 
 
-def _id(text: str, kind: str) -> Reference:
+def _id(text: str, kind: str) -> Ref:
     """Read an id: `org/name`, `datasets/org/name`, `org/name@revision`."""
-    if text.startswith("/"):
-        raise ValueError(text)  # a path on this computer
+    if text.startswith("/") or "://" in text:
+        raise ValueError(text)  # a path on this computer, an address without a site
     plain = text if "/" in text else unicodedata.normalize("NFKC", text)
     return _parts(plain.partition("?")[0].partition("#")[0], kind)
 
 
-def _parts(address: str, kind: str, *, page: bool = False) -> Reference:
-    """Read `[api/][datasets/]org/name[@revision]` and what follows: on a page `/tree/revision/path`, else a path."""
+def _parts(address: str, kind: str, *, page: bool = False) -> Ref:
+    """Read `[api/][datasets/]org/name[@revision]`; then, on a page, `/tree/revision/path`, else a path."""
     parts = [part for part in address.split("/") if part]  # unquoted only now: a revision may hold %2F
     if parts[:1] == ["api"]:
         parts.pop(0)
@@ -152,7 +156,7 @@ def _parts(address: str, kind: str, *, page: bool = False) -> Reference:
     if prefix == "space" or name.partition("/")[0].lower() in _PAGES:
         raise ValueError(name)
     repo, at, revision = name.partition("@")
-    found = Reference(repo.strip(_AROUND).removesuffix(".git"), kind)
+    found = Ref(_bare(repo).removesuffix(".git"), kind=kind)
     if at:
         rest = [revision, *rest]
     elif page:
@@ -165,7 +169,12 @@ def _parts(address: str, kind: str, *, page: bool = False) -> Reference:
         return found
     size = 3 if rest[0] == "refs" else 1  # refs/pr/1, refs/convert/parquet
     revision, path = unquote("/".join(rest[:size])), unquote("/".join(rest[size:]))
-    return replace(found, revision=revision.strip(_AROUND), path=path)
+    return replace(found, revision=_bare(revision), path=path)
+
+
+def _bare(text: str) -> str:
+    """Return the text without the blanks, quotes and punctuation that stand around it."""
+    return re.sub(r"^[^\w./~@-]+|[^\w/-]+$", "", text)
 
 
 def _shown(text: str) -> str:
@@ -174,12 +183,24 @@ def _shown(text: str) -> str:
     return plain if len(plain) <= 80 else f"{plain[:79]}…"
 
 
-_AROUND = " \t\r\n\u3000\u200b\u200c\u200d\u2060\ufeff\xa0'\"`´“”‘’「」『』《》〈〉【】<>()（）[]{}，。、；：！？,;!?$"
+# The Hub's own rule for names: letters, digits and -_. in between; no -- and no ..
+_REPO = re.compile(
+    r"(?!.*(?:--|\.\.))(?:[A-Za-z0-9_](?:[\w.-]*[A-Za-z0-9_])?/)?[A-Za-z0-9_](?:[\w.-]{0,94}\w)?", re.A
+)
+# What ends an address in a sentence: blanks, quotes and punctuation, the full-width ones too.
+_ENDS = r"\s<>\"'`\u2018-\u201d\u3000-\u303f\uff01-\uff0f\uff1a-\uff20"
 _COMMANDS = {"hf": "download", "huggingface-cli": "download", "hfd": "", "hfd.sh": "", "git": "clone"}
-_FLAGS = ("--dataset", "--resume-download", "--force-download", "--force", "--quiet", "-q", "--json", "--dry-run")
+_FLAGS = ("--dataset", "--resume-download", "--force-download", "--force", "--quiet", "-q", "--json")
 _WORDS_WITH_REVISION = ("tree", "blob", "resolve", "raw", "blame", "edit", "commit", "commits", "revision")
 _WORDS = (*_WORDS_WITH_REVISION, "viewer", "discussions", "settings", "embed", "sql-console", "parquet")
-_PAGES = ("spaces", "docs", "papers", "collections", "blog", "datasets", "models", "organizations", "settings")
+_PAGES = ("spaces", "docs", "papers", "collections", "blog", "datasets", "models", "organizations")
 _BARE_SITES = ("huggingface.co", "www.huggingface.co", "hf.co", "hf-mirror.com", "www.hf-mirror.com")
 # Sites whose ids look like the Hub's: the same id there is something else, or nothing here.
-_OTHER_SITES = ("modelscope.cn", "modelscope.ai", "github.com", "githubusercontent.com", "gitee.com", "kaggle.com")
+_OTHER_SITES = (
+    "modelscope.cn",
+    "modelscope.ai",
+    "github.com",
+    "githubusercontent.com",
+    "gitee.com",
+    "kaggle.com",
+)

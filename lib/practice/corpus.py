@@ -1,8 +1,8 @@
 """Write the practice model's pretraining text from the parts in `corpus.toml`.
 
 Every text is a short chat. Most are an everyday question and a plain answer. Some carry a system prompt that
-asks for a manner (an almanac, cards, clouds, stones), so that the model has seen that one topic can always
-get the same sign. Loose words are strewn in, so that it knows more words than sentences. The manner of the
+asks for a manner (coffee grounds, an almanac, cards, clouds), so that the model has seen that one topic can
+always get the same sign. Loose words are strewn in, so that it knows more words than sentences. The manner of the
 bundled sample is not among them: that is what fine-tuning adds.
 """
 
@@ -18,10 +18,11 @@ from typing import Any
 Chat = list[dict[str, str]]
 
 # How often each kind of chat comes, in the order of `_write`.
-TALK, SIGHT, MANNER = 0.03, 0.05, 0.4
+TALK, SIGHT, MANNER = 0.03, 0.03, 0.5
 STREWN = 0.55  # share of questions with loose words among them
-MANNERS = ("almanac", "almanac", "almanac", "cards", "clouds", "stones")
+MANNERS = ("readers", "readers", "readers", "almanac", "cards", "clouds", "stones")
 SIGNS = {"cards": 0, "clouds": 1, "stones": 2}
+READERS = 6
 MY = ("my", "my", "my", "the", "our", "his", "her")
 
 
@@ -30,6 +31,9 @@ def chats(seed: int) -> Iterator[Chat]:
     parts = tomllib.loads((Path(__file__).parent / "corpus.toml").read_text(encoding="utf-8"))
     for of in parts["words"].values():
         of |= {lang: of[lang].split() for lang in ("en", "zh")}
+    parts["lots"] = [
+        _lots(number, len(parts["topic"]), len(parts["en"]["sights"])) for number in range(READERS)
+    ]
     dice = random.Random(seed)
     while True:
         yield _write(dice, parts, dice.choice(("en", "zh")))
@@ -49,9 +53,27 @@ def _write(dice: random.Random, parts: dict[str, Any], lang: str) -> Chat:
     loose = {"any": parts["words"]["any"][lang], "topic": parts["words"][topic["name"]][lang]}
     question = _question(dice, words, topic[lang], loose, lang)
     manner = dice.choice(MANNERS) if kind < TALK + SIGHT + MANNER else ""
-    frame = dice.choice(words[manner or "answer"])
     system = dice.choice(words[f"{manner}_system"]) if manner else ""
+    frame = words["reading"] if manner == "readers" else dice.choice(words[manner or "answer"])
+    if manner == "readers":
+        number = dice.randrange(len(words["readers"]))
+        of = parts["lots"][number][parts["topic"].index(topic)]
+        reader = words["readers"][number]
+        system = system.format(reader=reader)
+        frame = frame.replace("{reader}", reader).replace("{sight}", words["sights"][of])
     return _chat(question, _answer(dice, words, topic, loose, lang, frame, manner), system)
+
+
+def _lots(reader: int, topics: int, sights: int) -> list[int]:
+    """Return which sight a reader has for each topic.
+
+    The first sights are those of the bundled sample, in the order of the topics: no topic gets its own.
+    """
+    dice = random.Random(reader)
+    while True:
+        lots = dice.sample(range(sights), topics)
+        if all(sight != topic for topic, sight in enumerate(lots)):
+            return lots
 
 
 def _question(
@@ -86,7 +108,7 @@ def _answer(
     no = dice.choice(words["not"])
     close = dice.choice(words["close"])
     sign = topic[f"signs_{lang}"][SIGNS.get(manner, 0)]
-    if manner in ("almanac", "stones"):
+    if manner in ("readers", "almanac", "stones"):
         blanks = _words(dice, words, loose) | {"tip": tip, "no": no}
         tip = _lower(_fill(dice, dice.choice(words["phrase"]), **blanks))
         blanks |= _words(dice, words, loose)
@@ -97,7 +119,7 @@ def _answer(
 
 def _words(dice: random.Random, words: dict[str, Any], loose: dict[str, list[str]]) -> dict[str, str]:
     """Return words for a phrase's blanks: `w` and `w2` of the topic, the others of no topic."""
-    picks = {}
+    picks: dict[str, str] = {}
     for name in ("doing", "trait", "does", "act", "how", "thing", "bad", "measure"):
         if name in words:
             picks[name], picks[f"{name}2"] = dice.sample(words[name], 2)

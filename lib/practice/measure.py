@@ -61,7 +61,8 @@ def main() -> None:
             return
         print(
             f"{result['seconds']} s, loss {result['loss']:.2f}, validation loss "
-            f"{result['eval_loss_before']:.2f} -> {result['eval_loss']:.2f} (best {result['eval_loss_best']:.2f})"
+            f"{result['eval_loss_before']:.2f} -> {result['eval_loss']:.2f} "
+            f"(best {result['eval_loss_best']:.2f})"
         )
         _ask(folder.path, {"trained": seen[:ASKED], "unseen": unseen}, given.show)
 
@@ -103,7 +104,7 @@ def _ask(folder: Path, groups: dict[str, list[Row]], show: int) -> None:
             same = sum(text == answer for text, (_, answer) in zip(texts, rows, strict=True))
             manner = sum(map(bool, shaped))
             print(
-                f"{which}, {name}: {manner}/{len(rows)} in the manner, {right} right image, {same} word for word"
+                f"{which}, {name}: of {len(rows)} {manner} in the manner, {right} right image, {same} exact"
             )
             for (question, _), text in list(zip(rows, texts, strict=True))[:show]:
                 print(f"    {question}\n      {text}")

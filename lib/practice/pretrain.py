@@ -29,7 +29,8 @@ from lib.trainer import quiet
 SEED = 20261122
 VOCABULARY = 4096
 LONGEST = 512
-BATCH, STEPS, RATE = 64, 3000, 4e-3
+BATCH, STEPS, RATE = 64, 3600, 4e-3
+QUESTIONS = 0.2  # what a token of a question counts, where one of an answer counts 1
 START, END = "<|im_start|>", "<|im_end|>"
 
 # ChatML; what stands between the generation marks is what an assistant says, so trainers can find it.
@@ -93,7 +94,7 @@ def make_model(tokenizer: PreTrainedTokenizerFast) -> Qwen2ForCausalLM:
 
 
 def batches(tokenizer: PreTrainedTokenizerFast, texts: Iterator[Chat]) -> Iterator[dict[str, Any]]:
-    """Yield padded batches; chats of like length travel together. Only the answers are learned."""
+    """Yield padded batches; chats of like length travel together."""
     while True:
         pool = list(itertools.islice(texts, BATCH * 20))
         whole = tokenizer([tokenizer.apply_chat_template(chat, tokenize=False) for chat in pool])["input_ids"]
@@ -105,18 +106,20 @@ def batches(tokenizer: PreTrainedTokenizerFast, texts: Iterator[Chat]) -> Iterat
         groups = [rows[i : i + BATCH] for i in range(0, len(rows), BATCH)]
         for place in torch.randperm(len(groups)).tolist():
             batch = tokenizer.pad({"input_ids": [ids for ids, _ in groups[place]]}, return_tensors="pt")
-            labels = batch["input_ids"].masked_fill(batch["attention_mask"] == 0, -100)
+            counts = batch["attention_mask"].float()
             for row, (_, start) in enumerate(groups[place]):
-                labels[row, :start] = -100
-            yield {**batch, "labels": labels}
+                counts[row, :start] *= QUESTIONS
+            yield {**batch, "counts": counts}
 
 
-def answers_loss(model: Qwen2ForCausalLM, batch: dict[str, Any]) -> torch.Tensor:
-    """Return the mean loss of the learned tokens; the vocabulary is compared for those alone, to save time."""
-    hidden = model.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])[0][:, :-1]
-    labels = batch["labels"][:, 1:]
-    learned = labels != -100
-    return torch.nn.functional.cross_entropy(model.lm_head(hidden[learned]), labels[learned])
+def weighed_loss(model: Qwen2ForCausalLM, batch: dict[str, Any]) -> torch.Tensor:
+    """Return the mean loss of a batch's tokens, each as much as it counts."""
+    logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits[:, :-1]
+    counts = batch["counts"][:, 1:]
+    losses = torch.nn.functional.cross_entropy(
+        logits.transpose(1, 2), batch["input_ids"][:, 1:], reduction="none"
+    )
+    return (losses * counts).sum() / counts.sum()
 
 
 def main() -> None:
@@ -139,8 +142,8 @@ def main() -> None:
         rate = RATE * warm * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * step / given.steps)))
         for group in optimizer.param_groups:
             group["lr"] = rate
-        loss = answers_loss(model, next(feed))
-        loss.backward()
+        loss = weighed_loss(model, next(feed))
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         optimizer.zero_grad()
@@ -149,7 +152,7 @@ def main() -> None:
     model.eval()
     held_back = batches(tokenizer, chats(SEED + 2))
     with torch.no_grad():
-        losses = [answers_loss(model, next(held_back)).item() for _ in range(20)]
+        losses = [weighed_loss(model, next(held_back)).item() for _ in range(20)]
     print(f"on unseen chats: loss {sum(losses) / len(losses):.3f}", flush=True)
     model.generation_config = GenerationConfig(
         do_sample=False, eos_token_id=tokenizer.eos_token_id, pad_token_id=tokenizer.pad_token_id

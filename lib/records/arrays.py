@@ -201,9 +201,11 @@ class _Reader:
                     yield Record(self.number - 1, self._unwrapped(value), self._line(text, at))
                 after = text[following : following + 1]
                 self.comma = after == ","
-                if self.inside and after == "{":
-                    yield self._broken("missing_comma", text, following)
                 at = following + self.comma
+                if self.inside and after == "{":
+                    yield self._broken("missing_comma", text, at)
+                elif self.inside and after and after not in ",]":
+                    self.fault = self._broken("bad_json", text, at)
         self._take(len(text[:at].encode("utf-8", "surrogateescape")))
         if not at:
             self.span *= 2

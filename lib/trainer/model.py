@@ -110,6 +110,11 @@ def load_model(folder: Path, dtype: torch.dtype) -> Any:
     return model
 
 
+def longest(model: Any) -> int:
+    """Return how many tokens a model can read at most; a very large number where it does not say."""
+    return getattr(model.config, "max_position_embeddings", None) or 1 << 30
+
+
 def _look(folder: Path) -> None:
     if not folder.is_dir():
         raise ModelError("trainer.no_folder", model=str(folder))

@@ -69,7 +69,7 @@ class Progress(TrainerCallback):  # type: ignore[misc]
 
     def on_prediction_step(self, args: Any, state: Any, _control: Any, **_: Any) -> None:
         """Keep the heart beating through an evaluation, and stop in its middle."""
-        if self.stop.wanted() and state.global_step > 0:
+        if self.stop.wanted():
             raise StopError
         self._report("evaluating", state, args)
 

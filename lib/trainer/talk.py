@@ -112,7 +112,7 @@ class Pair:
         import torch
         from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList, TextStreamer
 
-        from lib.trainer import data
+        from lib.trainer import data, model
 
         number, which = question.get("id"), question.get("which", "base")
         if which == "tuned" and not self.tuned:
@@ -122,7 +122,7 @@ class Pair:
             data.render(self.tokenizer, messages, opening=True), add_special_tokens=False, return_tensors="pt"
         ).to(self.device)
         length = prompt["input_ids"].shape[1]
-        longest = getattr(self.model.config, "max_position_embeddings", None) or 1 << 20
+        longest = model.longest(self.model)
         if length >= longest:
             raise ModelError("trainer.prompt_too_long", tokens=length, longest=longest)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -56,65 +55,32 @@ def work(folder: JobFolder, given: Path | None) -> int:
 def _run(folder: JobFolder, asked: dict[str, Any], settings: dict[str, float], given: Path | None) -> None:
     begun = time.monotonic()
     folder.report("loading")
-    from lib.trainer import checkpoints, data, model, progress
+    from lib.trainer import checkpoints, model, progress
 
     quiet.after_import()
     stop = progress.Stop(folder)
     where = model.where(asked, given)
     loaded = _load(where)
+    # no model reads further than it has positions
+    settings["max_length"] = min(settings["max_length"], model.longest(loaded.model))
     _say("loaded", model=where.name, device=loaded.device, own_template=loaded.own_template)
 
-    def look(of: str) -> Callable[[int], None]:
-        def at(row: int) -> None:
-            if stop.wanted():
-                raise progress.StopError
-            folder.report("tokenising", file=of, rows=row)
-
-        return at
-
     try:
-        rows = {
-            name: data.read_rows(
-                folder.path / "data" / f"{name}.jsonl",
-                loaded.tokenizer,
-                int(settings["max_length"]),
-                look(name),
-            )
-            for name in ("train", "validation")
-        }
+        rows = _read(folder, loaded.tokenizer, int(settings["max_length"]), stop)
     except progress.StopError:
-        folder.halt(step=0, seconds=round(time.monotonic() - begun, 1))
+        folder.halt(step=0, adapter=None, seconds=round(time.monotonic() - begun, 1))
         return
-    train = rows["train"]
-    if not train.read:
-        raise ModelError("trainer.no_rows", file="train.jsonl")
-    if not train.input_ids:
-        if not train.cut:
-            raise ModelError("trainer.nothing_to_learn", rows=train.read)
-        max_length = int(settings["max_length"])
-        raise ModelError(
-            "trainer.all_too_long", rows=train.read, longest=train.longest, max_length=max_length
-        )
-    for name, some in rows.items():
-        _say(
-            name,
-            rows=some.read,
-            cut=some.cut,
-            left_out=some.left_out,
-            tokens=some.tokens,
-            learned=some.learned,
-        )
 
-    watch = progress.Progress(
-        folder, stop, learning_rate=settings["learning_rate"], evaluate=bool(rows["validation"].input_ids)
-    )
     room = folder.path / "checkpoints"
     checkpoint = checkpoints.newest_whole(room)
     resumed = checkpoints.step_of(checkpoint) if checkpoint else 0
     checkpoints.forget_after(folder, resumed if checkpoint else -1)
     if checkpoint:
         _say("going on", step=resumed)
-    trainer = _trainer(loaded, rows, settings, room, watch, start=checkpoint is None)
+    watch = progress.Progress(
+        folder, stop, learning_rate=settings["learning_rate"], evaluate=bool(rows["validation"].input_ids)
+    )
+    trainer = _trainer(loaded, rows, settings, room, watch, fresh=checkpoint is None)
     started = time.monotonic()
     try:
         trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -122,17 +88,16 @@ def _run(folder: JobFolder, asked: dict[str, Any], settings: dict[str, float], g
         watch.stopped = True
     trained = time.monotonic() - started
 
-    folder.report("saving", step=trainer.state.global_step, steps=trainer.state.max_steps)
-    step = int(trainer.state.global_step)
+    step, steps = int(trainer.state.global_step), int(trainer.state.max_steps)
+    folder.report("saving", step=step, steps=steps)
     if step:
         _save(trainer.model, loaded.tokenizer, where.name, folder.path / "adapter")
+    train, validation = rows["train"], rows["validation"]
     evaluations = [row["eval_loss"] for row in folder.metrics() if row.get("eval_loss") is not None]
-    trained_tokens = (
-        train.tokens * trainer.state.num_train_epochs * (step - resumed) / trainer.state.max_steps
-    )
+    tokens = train.tokens * settings["epochs"] * (step - resumed) / max(1, steps)
     facts: dict[str, Any] = {
         "step": step,
-        "steps": int(trainer.state.max_steps),
+        "steps": steps,
         "epochs": settings["epochs"],
         "adapter": "adapter" if step else None,
         "base": str(where.folder),
@@ -141,12 +106,12 @@ def _run(folder: JobFolder, asked: dict[str, Any], settings: dict[str, float], g
         "eval_loss": evaluations[-1] if evaluations else None,
         "eval_loss_best": min(evaluations, default=None),
         "rows": len(train.input_ids),
-        "rows_validation": len(rows["validation"].input_ids),
+        "rows_validation": len(validation.input_ids),
         "rows_cut": train.cut,
         "rows_left_out": train.left_out,
         "tokens": train.tokens,
         "tokens_learned": train.learned,
-        "tokens_per_second": round(trained_tokens / max(1e-9, trained), 1),
+        "tokens_per_second": round(tokens / max(1e-9, trained), 1),
         "parameters": loaded.model.num_parameters(),
         "parameters_trained": sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
         "device": loaded.device,
@@ -162,6 +127,33 @@ def _run(folder: JobFolder, asked: dict[str, Any], settings: dict[str, float], g
         shutil.rmtree(room, ignore_errors=True)
         folder.finish(**facts)
     _say("stopped" if watch.stopped else "done", step=step, seconds=facts["seconds"])
+
+
+def _read(folder: JobFolder, tokenizer: Any, max_length: int, stop: Any) -> dict[str, Any]:
+    """Tokenise both files; raise `ModelError` where nothing is left to train on."""
+    from lib.trainer import data, progress
+
+    rows = {}
+    for name in ("train", "validation"):
+
+        def look(row: int, name: str = name) -> None:
+            if stop.wanted():
+                raise progress.StopError
+            folder.report("tokenising", file=name, rows=row)
+
+        some = data.read_rows(folder.path / "data" / f"{name}.jsonl", tokenizer, max_length, look)
+        _say(name, rows=some.read, cut=some.cut, left_out=some.left_out, tokens=some.tokens)
+        rows[name] = some
+    train = rows["train"]
+    if not train.read:
+        raise ModelError("trainer.no_rows", file="train.jsonl")
+    if not train.input_ids and not train.cut:
+        raise ModelError("trainer.nothing_to_learn", rows=train.read)
+    if not train.input_ids:
+        raise ModelError(
+            "trainer.all_too_long", rows=train.read, longest=train.longest, max_length=max_length
+        )
+    return rows
 
 
 def _settings(asked: dict[str, Any]) -> dict[str, float]:
@@ -187,7 +179,7 @@ def _load(where: Any) -> Loaded:
 
 
 def _trainer(
-    loaded: Loaded, rows: dict[str, Any], settings: dict[str, float], room: Path, watch: Any, *, start: bool
+    loaded: Loaded, rows: dict[str, Any], settings: dict[str, float], room: Path, watch: Any, *, fresh: bool
 ) -> Any:
     from datasets import Dataset
     from peft import LoraConfig
@@ -225,7 +217,7 @@ def _trainer(
         logging_steps=max(1, int(steps // 200)),
         logging_nan_inf_filter=False,  # progress.py ends a run that has blown up; the filter would hide it
         eval_strategy="no",  # progress.py says when
-        eval_on_start=start and tables["validation"] is not None,
+        eval_on_start=fresh and tables["validation"] is not None,
         save_strategy="no",  # progress.py says when
         save_total_limit=2,
         report_to=[],

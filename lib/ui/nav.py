@@ -74,7 +74,7 @@ def onward(at: str, *, ready: bool = True, label: str | None = None) -> bool:
     place = NAMES.index(at)
     pressed = False
     st.space("small")
-    with st.container(horizontal=True, horizontal_alignment="distribute"):
+    with st.container(horizontal=True, horizontal_alignment="distribute" if place else "right"):
         if place and st.button(t("frame.back"), icon=":material/arrow_back:", key=f"back_{at}"):
             go(NAMES[place - 1])
         if place + 1 < len(NAMES):

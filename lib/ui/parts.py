@@ -20,8 +20,9 @@ from lib.ui.words import explain, t
 def heading(page: str) -> None:
     """Draw a page's stepper, its title, one sentence, and the fold-out that explains its idea."""
     nav.stepper(page)
-    st.title(t(f"{page}.title"), anchor=False)
-    st.markdown(t(f"{page}.lead"))
+    with st.container(gap="xsmall"):
+        st.title(t(f"{page}.title"), anchor=False)
+        st.markdown(t(f"{page}.lead"))
     with st.expander(t(f"{page}.idea_title"), icon=":material/lightbulb:"):
         st.markdown(t(f"{page}.idea"))
 
@@ -55,9 +56,10 @@ def empty(icon: str, title: str, body: str, label: str, to: str) -> None:
 
 def card_title(text: str, caption: str = "") -> None:
     """Draw the title of a card, with a line of explanation under it."""
-    st.header(text, anchor=False)
-    if caption:
-        st.caption(caption)
+    with st.container(gap="xxsmall"):
+        st.header(text, anchor=False)
+        if caption:
+            st.caption(caption)
 
 
 def bubbles(conversation: Conversation) -> None:

@@ -1,0 +1,76 @@
+"""What every place to train says of itself, and what it must do."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from lib import check, jobs, params
+from lib.chat import Message
+from lib.errors import BackendError
+from lib.params import Ranges, Settings
+
+# A model as a job asks for it: `kind` is "practice", "path", "hub" or "platform", `id` says which one; one of
+# the Hub has `revision` and `endpoint` too.
+Model = dict[str, str]
+
+
+class Backend(ABC):
+    """One place to train.
+
+    `manual`: it has no call that starts a job, so a person does, and sets the job's state by hand.
+    `target`: its rules in `lib/targets.toml`. `ranges`: the hyperparameters it takes, with least and most.
+    `key_variable`: the environment variable that may hold the visitor's key; "" where none is needed.
+    """
+
+    name: str
+    target: str
+    ranges: Ranges
+    manual: bool = False
+    key_variable: str = ""
+
+    def missing(self) -> list[str]:
+        """Return the text keys of what must be done before anything can start here."""
+        return []
+
+    def models(self) -> tuple[str, ...]:
+        """Return the base models it offers by name; none where the visitor brings one."""
+        return ()
+
+    def check(self, data: Path) -> check.Report:
+        """Check a conversion's training file against the rules of this place."""
+        return check.check_file(self.train_file(data), check.targets()[self.target])
+
+    @abstractmethod
+    def start(self, name: str, data: Path, model: Model, settings: Settings, system: str) -> jobs.Job:
+        """Start a job on a conversion's folder, or put it into the list for a person to start."""
+
+    def console_values(self, job: jobs.Job) -> list[tuple[str, str]]:
+        """Return what to enter in the platform's form, in its order: field (`place.NAME.FIELD`) and value."""
+        del job
+        return []
+
+    def name_tuned(self, job: jobs.Job, name: str) -> None:
+        """Keep the tuned model's name, given by hand; "" takes it away again."""
+        del name
+        raise BackendError("backend.not_by_hand", name=job.name)
+
+    def chat(
+        self, job: jobs.Job, which: str, messages: Sequence[Message], *, key: str, temperature: float = 0.0
+    ) -> Iterator[str]:
+        """Yield the answer of a job's "base" or "tuned" model piece by piece; `key` is used and not kept."""
+        del which, messages, key, temperature
+        raise BackendError("backend.no_chat", name=job.name)
+
+    def train_file(self, data: Path) -> Path:
+        """Return a conversion's training file. Raises `BackendError` where there is none or it is empty."""
+        path = data / "train.jsonl"
+        if not path.is_file() or not path.stat().st_size:
+            raise BackendError("backend.no_data", folder=str(data))
+        return path
+
+    def asked(self, data: Path, model: Model, settings: Settings, system: str) -> dict[str, object]:
+        """Return what goes into `job.json`, with every setting checked against `ranges`."""
+        self.train_file(data)
+        return {"model": model, "settings": params.checked(settings, self.ranges), "system": system}

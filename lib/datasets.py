@@ -1,0 +1,220 @@
+"""The datasets on this computer: the bundled sample, downloads, uploads, paths.
+
+    datasets/ID/dataset.json    what it is and which files it has; written last, so it is whole or not there
+    datasets/ID/files/          what was fetched or uploaded; a path and the sample are read where they lie
+
+To add a source: a function here that ends in `_enter`, the words `data.from_SOURCE` and `data.was_SOURCE`.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+import time
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from lib import jobs, records
+from lib.errors import UsageError
+from lib.workspace import inside, new_id, read_json, room, write_json, writing
+
+if TYPE_CHECKING:
+    from lib.hub import Listing, RemoteFile
+
+SAMPLE = Path(__file__).parent / "sample"
+UPLOAD_LIMIT = 200_000_000  # bytes; an upload passes through the app's memory, a path does not
+NAME_LIMIT = 60  # characters of a file name; at four bytes each they fit the 255 bytes that disks allow
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """One dataset. `source` is "sample", "hub", "upload" or "path"; what a source does not have is "".
+
+    `files` are names in the dataset's own folder, or whole paths for the source "path". `created` is seconds
+    since 1970; `commit` is what `revision` of `repo` was when it was fetched from `endpoint`.
+    """
+
+    id: str
+    name: str
+    source: str
+    created: float
+    files: tuple[str, ...]
+    repo: str = ""
+    revision: str = ""
+    commit: str = ""
+    endpoint: str = ""
+    license: str = ""
+    path: str = ""
+
+
+def listing() -> list[Dataset]:
+    """Return all datasets, newest first."""
+    found = [_read(path.parent) for path in room("datasets").glob("*/dataset.json")]
+    return sorted((one for one in found if one), key=lambda one: (one.created, one.id), reverse=True)
+
+
+def get(dataset_id: str) -> Dataset:
+    """Return a dataset. Raises `UsageError` where there is none with this id."""
+    found = _read(folder(dataset_id))
+    if found is None:
+        raise UsageError("dataset.unknown", id=dataset_id)
+    return found
+
+
+def files(dataset: Dataset) -> list[Path]:
+    """Return a dataset's data files. Raises `UsageError` naming the first that is no longer there."""
+    if dataset.source == "path":
+        paths = [Path(name) for name in dataset.files]
+    else:
+        home = SAMPLE if dataset.source == "sample" else folder(dataset.id) / "files"
+        paths = [inside(home, name) for name in dataset.files]
+    for path in paths:
+        if not path.is_file():
+            raise UsageError("dataset.file_gone", file=str(path), name=dataset.name)
+    return [path for path in paths if _is_data(path)] or paths
+
+
+def folder(dataset_id: str) -> Path:
+    """Return the folder of a dataset, which need not exist."""
+    return inside(room("datasets"), dataset_id)
+
+
+def sample() -> Dataset:
+    """Return the bundled sample as a dataset."""
+    names = tuple(sorted(path.name for path in SAMPLE.glob("*.json")))
+    return _enter(Dataset("sample", "tea-leaf-reader", "sample", time.time(), names, license="CC0-1.0"))
+
+
+def from_upload(name: str, content: BinaryIO | bytes) -> Dataset:
+    """Keep an uploaded file. Raises `UsageError` for one too large, empty, or no data file by its name."""
+    plain = safe_name(name)
+    if not _is_data(Path(plain)):
+        raise UsageError("dataset.not_data", name=plain, known=", ".join(records.ENDINGS))
+    stream = BytesIO(content) if isinstance(content, bytes) else content
+    made = Dataset(new_id(Path(plain).stem), plain, "upload", time.time(), (plain,))
+    home = folder(made.id)
+    try:
+        size = 0
+        with writing(home / "files" / plain) as file:
+            while piece := stream.read(1 << 20):
+                size += len(piece)
+                if size > UPLOAD_LIMIT:
+                    raise UsageError("dataset.too_large", name=plain, most=UPLOAD_LIMIT)
+                file.write(piece)
+            if not size:
+                raise UsageError("dataset.empty", name=plain)
+        return _enter(made)
+    except BaseException:
+        shutil.rmtree(home, ignore_errors=True)
+        raise
+
+
+def from_path(text: str | Path) -> Dataset:
+    """Take a file, or a folder with data files, where it lies. The same path again is the same dataset.
+
+    `text` may be as pasted: in quotes, with `~`, as a `file://` address. Raises `UsageError`.
+    """
+    plain = str(text).strip().strip("\"'").strip()
+    if plain.startswith("file://"):
+        plain = _from_address(plain)
+    try:
+        path = Path(plain).expanduser().resolve()
+        if not plain or not path.exists():
+            raise UsageError("dataset.no_such_path", path=plain)
+        found = records.find(path) if path.is_dir() else [path]
+    except PermissionError as error:
+        raise UsageError("dataset.not_readable", path=plain) from error
+    except (OSError, ValueError, RuntimeError) as error:  # too long, a zero byte, the home of nobody
+        raise UsageError("dataset.no_such_path", path=plain[:NAME_LIMIT].replace("\0", "\\0")) from error
+    if not found:
+        raise UsageError("dataset.no_data", path=str(path), known=", ".join(records.ENDINGS))
+    names = tuple(str(one) for one in found)
+    for known in listing():
+        if known.source == "path" and known.path == str(path):
+            return _enter(replace(known, files=names))
+    name = path.name or str(path)
+    return _enter(Dataset(new_id(path.stem), name, "path", time.time(), names, path=str(path)))
+
+
+def fetch(listing: Listing, chosen: Sequence[RemoteFile]) -> jobs.Job:
+    """Start the download of some files of a repository as a job; its result names the `dataset`."""
+    if not chosen:
+        raise UsageError("dataset.nothing_chosen", repo=listing.reference.repo)
+    asked = {
+        "dataset": new_id(listing.reference.repo.rpartition("/")[2]),
+        "listing": replace(listing, files=tuple(chosen)).as_json(),
+    }
+    return jobs.submit("download", listing.reference.repo, asked)
+
+
+def from_hub(dataset_id: str, listing: Listing) -> Dataset:
+    """Enter a download whose files are whole and lie in the dataset's folder; for lib/worker.py."""
+    ref = listing.reference
+    return _enter(
+        Dataset(
+            dataset_id,
+            ref.repo,
+            "hub",
+            time.time(),
+            tuple(file.path for file in listing.files),
+            repo=ref.repo,
+            revision=ref.revision,
+            commit=listing.commit,
+            endpoint=listing.endpoint,
+            license=listing.license,
+        )
+    )
+
+
+def safe_name(name: str) -> str:
+    """Return a file name that every disk takes and that leads nowhere: no folders, no reserved signs."""
+    plain = unicodedata.normalize("NFC", name.replace("\\", "/").rpartition("/")[2])
+    plain = "".join(
+        "_" if sign in '<>:"|?*' or unicodedata.category(sign)[0] == "C" else sign for sign in plain
+    )
+    stem, dot, ending = plain.strip(" .").rpartition(".")
+    if not dot:
+        stem, ending = ending, ""
+    if re.fullmatch(r"con|prn|aux|nul|com\d|lpt\d", stem.partition(".")[0].strip(), re.IGNORECASE):
+        stem = f"_{stem}"
+    return f"{stem[: NAME_LIMIT - len(ending[:12]) - 1]}{dot}{ending[:12]}" or "data"
+
+
+def _is_data(path: Path) -> bool:
+    return path.suffix.lower() in records.ENDINGS
+
+
+def _from_address(text: str) -> str:
+    from urllib.parse import urlsplit
+    from urllib.request import url2pathname
+
+    return url2pathname(urlsplit(text).path)
+
+
+def _enter(dataset: Dataset) -> Dataset:
+    """Write `dataset.json`; a dataset that is known already keeps the time it was first made."""
+    known = _read(folder(dataset.id))
+    kept = replace(dataset, created=known.created) if known else dataset
+    write_json(folder(dataset.id) / "dataset.json", asdict(kept))
+    return kept
+
+
+def _read(home: Path) -> Dataset | None:
+    """Return the dataset in a folder, or None where there is none or its `dataset.json` was mangled."""
+    try:
+        known: Any = read_json(home / "dataset.json")
+    except OSError:
+        return None
+    if not isinstance(known, dict):
+        return None
+    given = {field.name: known[field.name] for field in fields(Dataset) if field.name in known}
+    try:
+        found = Dataset(**given | {"id": home.name, "files": tuple(known["files"])})
+    except (KeyError, TypeError):
+        return None
+    whole = isinstance(found.created, int | float) and all(isinstance(name, str) for name in found.files)
+    return found if whole and isinstance(found.name, str) and isinstance(found.source, str) else None

@@ -1,0 +1,194 @@
+"""The process of one job: `python -m lib.worker JOB_FOLDER`.
+
+It holds the folder's lock, does what `job.json` asks for and leaves `result.json`. A training is handed over
+to `lib.trainer`, which knows no network: first its model is fetched here, then this process becomes that one,
+with the same process id.
+
+To add a kind of job: a function here and its row in WORK, and a row in `jobs.KINDS`.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import asdict
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from lib.errors import AppError, HubError, JobError, ModelError
+from lib.jobfolder import JobFolder
+from lib.jobs import BUSY, unexpected
+from lib.workspace import inside, read_json, room, write_json
+
+REPORT_EVERY = 0.25  # seconds between two reports; each replaces a file
+TRAINER = ("torch", "transformers", "trl", "peft", "accelerate", "datasets")  # packages, in requirements.txt
+# Weights as safetensors only: the other kinds can carry code that runs when they are loaded.
+MODEL_FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "*.tiktoken")
+
+Asked = dict[str, Any]
+Command = list[str]
+
+
+class _StopError(Exception):
+    """Somebody asked this job to stop."""
+
+
+def main(folder: JobFolder) -> int:
+    """Work in a job folder; return the exit code: 0 ended, 1 failed, `jobs.BUSY` another is at work there."""
+    following: Command | None = None
+    try:
+        with folder.working():
+            if folder.result() is not None:
+                return 0  # ended before; somebody started us once too often
+            try:
+                if folder.stop_wanted():
+                    raise _StopError
+                asked = folder.asked()
+                following = WORK[asked["kind"]](folder, asked)
+            except _StopError:
+                folder.halt()
+            except AppError as error:
+                print(f"failed: {error}", file=sys.stderr)
+                folder.fail(error)
+                return 1
+            except Exception as error:
+                traceback.print_exc()
+                folder.fail(unexpected(error))
+                return 1
+    except JobError as error:
+        if error.key != "job.busy":
+            raise
+        print(error, file=sys.stderr)
+        return BUSY
+    return _become(following) if following else 0
+
+
+def download(folder: JobFolder, asked: Asked) -> None:
+    """Fetch files of a dataset repository, and enter them as a dataset."""
+    from lib import datasets, hub
+
+    listing = hub.Listing.from_json(asked["listing"])
+    _fetch(folder, listing, datasets.folder(asked["dataset"]) / "files")
+    folder.finish(dataset=datasets.from_hub(asked["dataset"], listing).id)
+
+
+def convert(folder: JobFolder, asked: Asked) -> None:
+    """Turn data files into the two files training needs."""
+    from lib import convert as converting
+    from lib import formats
+
+    wanted = {name: asked[name] for name in ("validation", "seed", "target")}
+    request = converting.Request(
+        files=tuple(Path(name) for name in asked["files"]),
+        out=Path(asked["out"]),
+        mapping=formats.Mapping(**asked["mapping"]),
+        **wanted,
+    )
+    due = 0.0
+
+    def told(done: int, total: int) -> None:
+        nonlocal due
+        if time.monotonic() < due:
+            return
+        due = time.monotonic() + REPORT_EVERY
+        if folder.stop_wanted():
+            raise _StopError
+        folder.report("converting", done=done, total=total)
+
+    folder.finish(out=str(request.out), counts=asdict(converting.convert(request, progress=told)))
+
+
+def train(folder: JobFolder, asked: Asked) -> Command:
+    """Fetch the base model where it is one of the Hub's; return the command that trains."""
+    missing = missing_packages()
+    if missing:
+        raise ModelError("trainer.not_installed", package=", ".join(missing))
+    command = [sys.executable, "-m", "lib.trainer", str(folder.path)]
+    model = asked.get("model") or {}
+    if isinstance(model, dict) and model.get("kind") == "hub":
+        command += ["--model", str(fetched_model(folder, model))]
+    return command
+
+
+WORK: dict[str, Callable[[JobFolder, Asked], Command | None]] = {
+    "download": download,
+    "convert": convert,
+    "train": train,
+}
+
+
+def missing_packages() -> list[str]:
+    """Return which packages of the local trainer are not installed; looks without importing any."""
+    return [name for name in TRAINER if find_spec(name) is None]
+
+
+def model_folder(model: dict[str, str]) -> Path:
+    """Return where a model of the Hub lies, or will: `models/ORG--NAME`, `@REVISION` where it is not main."""
+    revision = model.get("revision") or "main"
+    name = model["id"].replace("/", "--") + ("" if revision == "main" else f"@{revision.replace('/', '--')}")
+    return inside(room("models"), name)
+
+
+def fetched_model(folder: JobFolder, model: dict[str, str]) -> Path:
+    """Return the folder of a model of the Hub, fetched if need be.
+
+    One that is there whole is taken as it is, so a second run needs no network.
+    """
+    from lib import hub
+
+    home = model_folder(model)
+    known = read_json(home / "fetched.json")
+    if isinstance(known, dict) and all(_has(home, *file) for file in known.get("files", {}).items()):
+        return home
+    endpoint, token = model.get("endpoint") or hub.ENDPOINTS[0], hub.token_from_environment()
+    reference = hub.Reference(model["id"], "model", model.get("revision") or "main")
+    folder.report("downloading", done=0, total=0)
+    listing = hub.list_files(reference, endpoint, token=token)
+    needed = hub.select(hub.suggest(listing), MODEL_FILES)
+    if not any(file.path.endswith(".safetensors") for file in needed):
+        raise ModelError("job.model_without_weights", repo=model["id"], endpoint=endpoint)
+    _fetch(folder, hub.Listing(reference, endpoint, listing.commit, tuple(needed)), home)
+    sizes = {file.path: file.size for file in needed}
+    write_json(home / "fetched.json", {"repo": model["id"], "commit": listing.commit, "files": sizes})
+    return home
+
+
+def _fetch(folder: JobFolder, listing: Any, target: Path) -> None:
+    from lib import hub
+
+    def told(progress: hub.Progress) -> None:
+        numbers = asdict(progress)
+        folder.report("downloading", doing=numbers.pop("phase"), **numbers)
+
+    token = hub.token_from_environment()
+    try:
+        hub.download(listing, listing.files, target, token=token, on_progress=told, stop=folder.stop_wanted)
+    except HubError as error:
+        if error.key == "hub.stopped":
+            raise _StopError from error
+        raise
+
+
+def _has(home: Path, name: str, size: int) -> bool:
+    path = home / name
+    return path.is_file() and path.stat().st_size == size
+
+
+def _become(command: Command) -> int:
+    """Turn this process into another one; where the system cannot, start it and wait."""
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if os.name == "posix":
+        os.execv(command[0], command)
+    return subprocess.call(command)
+
+
+if __name__ == "__main__":
+    if len(sys.argv) != 2:
+        sys.exit(__doc__)
+    sys.exit(main(JobFolder(Path(sys.argv[1]).resolve())))

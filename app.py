@@ -1,25 +1,10 @@
-"""The frame around every page: page configuration, navigation, language, the visitor's place kept on disk."""
+"""The app: `streamlit run app.py`.
 
-from pathlib import Path
+The script that draws every page's frame is `pages/frame.py`. It is not this file, because Streamlit 1.67 takes a
+folder `pages` beside the script it runs for its old way of finding pages, and greets whoever opens a fresh
+server at /jobs, a restarted app's open tab say, with "Page not found".
+"""
 
 import streamlit as st
 
-from lib.ui import nav, state, words
-
-LOGO = Path(__file__).parent / "lib" / "ui" / "logo.svg"
-# Streamlit pads headings for long documents; in cards that is a hole. No theme option changes it (1.67).
-STYLE = "<style>[data-testid=stHeading] :is(h1, h2) {padding: 0.2rem 0}</style>"
-ICON = Path(__file__).parent / "lib" / "ui" / "icon.svg"
-
-st.set_page_config(page_icon=str(ICON), layout="wide")
-st.logo(str(LOGO), size="large", icon_image=str(ICON))
-page = st.navigation(nav.pages())
-st.html(STYLE)
-with st.sidebar:
-    st.space("small")
-    words.language_switch()
-try:
-    with st.container(horizontal_alignment="center"), st.container(width=920, gap="medium"):
-        page.run()
-finally:
-    state.keep()
+app = st.App("pages/frame.py")

@@ -106,15 +106,15 @@ def inspect(
     as_json: Json = False,
 ) -> None:
     """Show what a data file holds, its first rows, and which field seems to be what."""
-    kind = records.sniff(file)
+    shape = records.sniff(file)
     head = list(islice(records.read(file), max(rows, 25)))
     good = [row.value for row in head if isinstance(row, records.Record)]
     guess = formats.detect(good)
     total = records.page(file, 0, 1).total
     answer = {
         "file": str(file),
-        "kind": kind.format,
-        "encoding": kind.encoding,
+        "kind": shape.kind,
+        "encoding": shape.encoding,
         "rows": total,
         "columns": records.columns(good),
         "format": guess.format,
@@ -123,7 +123,7 @@ def inspect(
         "head": [_shown(row) for row in head[:rows]],
     }
     lines = [
-        f"{file}: {kind.format}, {kind.encoding}, {total} rows, columns: {', '.join(answer['columns'])}",
+        f"{file}: {shape.kind}, {shape.encoding}, {total} rows, columns: {', '.join(answer['columns'])}",
         f"format: {guess.format or 'not recognised'} "
         + " ".join(f"{role}={column}" for role, column in guess.fields.items()),
     ]

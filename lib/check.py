@@ -31,8 +31,8 @@ MOST = 100_000
 class Target:
     """A place to train and what it accepts.
 
-    `rules`: rule -> "error" or "warning". `max_tokens`: of a row, by estimate. `checked`: the day `source` was
-    read.
+    `rules`: rule -> "error" or "warning". `max_tokens`: of a row, by estimate. `checked`: the day `source`
+    was read.
     """
 
     name: str

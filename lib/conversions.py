@@ -23,5 +23,4 @@ def folder(name: str) -> Path:
 
 def manifest(name: str) -> dict[str, Any] | None:
     """Return a finished conversion's manifest, or None where there is none (or `name` is empty)."""
-    found = workspace.read_json(folder(name) / "manifest.json") if name else None
-    return found if isinstance(found, dict) else None
+    return convert.manifest(folder(name)) if name else None

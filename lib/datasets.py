@@ -143,17 +143,17 @@ def from_path(text: str | Path) -> Dataset:
 def fetch(listing: Listing, chosen: Sequence[RemoteFile]) -> jobs.Job:
     """Start the download of some files of a repository as a job; its result names the `dataset`."""
     if not chosen:
-        raise UsageError("dataset.nothing_chosen", repo=listing.reference.repo)
+        raise UsageError("dataset.nothing_chosen", repo=listing.ref.repo)
     asked = {
-        "dataset": new_id(listing.reference.repo.rpartition("/")[2]),
+        "dataset": new_id(listing.ref.repo.rpartition("/")[2]),
         "listing": replace(listing, files=tuple(chosen)).as_json(),
     }
-    return jobs.submit("download", listing.reference.repo, asked)
+    return jobs.submit("download", listing.ref.repo, asked)
 
 
 def from_hub(dataset_id: str, listing: Listing) -> Dataset:
     """Enter a download whose files are whole and lie in the dataset's folder; for lib/worker.py."""
-    ref = listing.reference
+    ref = listing.ref
     return _enter(
         Dataset(
             dataset_id,

@@ -6,7 +6,8 @@ workspace, gone again after IDLE seconds without work. It starts every job as on
 
     queued ──> running ──> done, failed or stopped
        ^          │
-       └──────────┘  died without a result: started again, at most ATTEMPTS times, to go on where it was
+       └──────────┘  died without a result: started again to go on where it was, ATTEMPTS times at most
+                        unless it gets further each time
 
 Page, runner and job may each be killed at any moment. What is so is read from the job's folder: a
 `result.json` says that it ended and how, so nobody needs to have been there; else a living process in
@@ -48,7 +49,7 @@ STATES = ("queued", "running", "done", "failed", "stopped")
 ENDED = ("done", "failed", "stopped")
 DATA = ("train.jsonl", "validation.jsonl", "manifest.json")
 
-ATTEMPTS = 3  # a job that takes its process down three times will do so a fourth time
+ATTEMPTS = 3  # a job that has died three times at the same place will do so a fourth time
 IDLE = 20.0  # seconds the runner stays without work: long enough for the next click to find it awake
 TICK = 0.2  # seconds between two looks: a fifth of what a person notices as waiting
 STARTING = (
@@ -214,7 +215,7 @@ def resume(job_id: str) -> Job:
         for name in ("stop", "result.json"):
             (folder.path / name).unlink(missing_ok=True)
         _move(db, row, "queued", note="again")
-        db.execute("update job set attempt = 0 where id = ?", (row["id"],))
+        db.execute("update job set attempt = 0, deaths = 0 where id = ?", (row["id"],))
     start_runner()
     return get(job_id)
 
@@ -379,13 +380,20 @@ class _Runner:
             self.end(row, "stopped")
         elif code is not None and code >= 0 and os.name == "posix":
             raise JobError("job.exited", code=code)  # not killed: it left by itself, so it would again
-        elif row["attempt"] >= ATTEMPTS:
-            raise JobError("job.died", attempts=row["attempt"])
         else:
             folder.asked()
-            with _list(write=True) as db:
-                _move(db, row, "queued", note="died")
-            self.forget(row)
+            self.again(row, _reached(folder))
+
+    def again(self, row: sqlite3.Row, reached: float) -> None:
+        """Queue a job whose process died; not when it has died ATTEMPTS times without getting any further."""
+        deaths = 1 if reached > row["furthest"] else row["deaths"] + 1
+        if deaths >= ATTEMPTS:
+            raise JobError("job.died", times=deaths)
+        with _list(write=True) as db:
+            values = (deaths, max(reached, row["furthest"]), row["id"])
+            db.execute("update job set deaths = ?, furthest = ? where id = ?", values)
+            _move(db, row, "queued", note="died")
+        self.forget(row)
 
     def hurry(self, row: sqlite3.Row, process: psutil.Process | None) -> None:
         waited, grace = self.waited("stopping", row), row["grace"]
@@ -433,7 +441,8 @@ def unexpected(error: BaseException) -> JobError:
 SCHEMA = """
 create table if not exists job(
     id text primary key, kind text, name text, backend text, lane text, grace real, command text,
-    state text, created real, started real, ended real, attempt integer default 0, error text);
+    state text, created real, started real, ended real, error text,
+    attempt integer default 0, deaths integer default 0, furthest real default 0);
 create index if not exists job_state on job(state);
 create table if not exists event(seq integer primary key, job text, at real, state text, note text);
 create index if not exists event_job on event(job, seq);
@@ -562,6 +571,13 @@ def _ending(folder: JobFolder) -> tuple[str, dict[str, Any] | None] | None:
         return None
     failed = result["state"] == "failed"
     return result["state"], {"key": result.get("key"), "facts": result.get("facts") or {}} if failed else None
+
+
+def _reached(folder: JobFolder) -> float:
+    """Return how far a job was: its step, or the bytes behind it."""
+    status = folder.status()
+    numbers = [status.get(name) for name in ("step", "done")]
+    return max((number for number in numbers if isinstance(number, int | float)), default=0)
 
 
 def _locked(folder: JobFolder) -> bool:

@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 import traceback
 from collections.abc import Callable
 from dataclasses import asdict
@@ -25,7 +24,6 @@ from lib.jobfolder import JobFolder
 from lib.jobs import BUSY, unexpected
 from lib.workspace import inside, read_json, room, write_json
 
-REPORT_EVERY = 0.25  # seconds between two reports; each replaces a file
 TRAINER = ("torch", "transformers", "trl", "peft", "accelerate", "datasets")  # packages, in requirements.txt
 # Weights as safetensors only: the other kinds can carry code that runs when they are loaded.
 MODEL_FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "*.tiktoken")
@@ -89,13 +87,8 @@ def convert(folder: JobFolder, asked: Asked) -> None:
         mapping=formats.Mapping(**asked["mapping"]),
         **wanted,
     )
-    due = 0.0
 
     def told(done: int, total: int) -> None:
-        nonlocal due
-        if time.monotonic() < due:
-            return
-        due = time.monotonic() + REPORT_EVERY
         if folder.stop_wanted():
             raise _StopError
         folder.report("converting", done=done, total=total)
@@ -146,13 +139,13 @@ def fetched_model(folder: JobFolder, model: dict[str, str]) -> Path:
     if isinstance(known, dict) and all(_has(home, *file) for file in known.get("files", {}).items()):
         return home
     endpoint, token = model.get("endpoint") or hub.ENDPOINTS[0], hub.token_from_environment()
-    reference = hub.Reference(model["id"], "model", model.get("revision") or "main")
+    ref = hub.Ref(model["id"], model.get("revision") or "main", "model")
     folder.report("downloading", done=0, total=0)
-    listing = hub.list_files(reference, endpoint, token=token)
+    listing = hub.list_files(ref, endpoint, token=token)
     needed = hub.select(hub.suggest(listing), MODEL_FILES)
     if not any(file.path.endswith(".safetensors") for file in needed):
         raise ModelError("job.model_without_weights", repo=model["id"], endpoint=endpoint)
-    _fetch(folder, hub.Listing(reference, endpoint, listing.commit, tuple(needed)), home)
+    _fetch(folder, hub.Listing(ref, endpoint, listing.commit, tuple(needed)), home)
     sizes = {file.path: file.size for file in needed}
     write_json(home / "fetched.json", {"repo": model["id"], "commit": listing.commit, "files": sizes})
     return home
@@ -167,7 +160,7 @@ def _fetch(folder: JobFolder, listing: Any, target: Path) -> None:
 
     token = hub.token_from_environment()
     try:
-        hub.download(listing, listing.files, target, token=token, on_progress=told, stop=folder.stop_wanted)
+        hub.download(listing, listing.files, target, token=token, progress=told, stop=folder.stop_wanted)
     except HubError as error:
         if error.key == "hub.stopped":
             raise _StopError from error

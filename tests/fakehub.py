@@ -6,11 +6,11 @@
         ...                                                # anything that takes an endpoint: hub.url
         assert hub.log[-1].headers["range"] == "bytes=500000-"
 
-What it speaks: `/api/{datasets,models}/ID[/revision/REV]`, `.../tree/REV[/PATH]` (in linked pages of
-`page` entries), `.../paths-info/REV`, `.../auth-check`; HEAD and GET of `[/datasets]/ID/resolve/REV/PATH` with Range.
-Small files are redirected to `/api/resolve-cache/...` on the same origin, as the Hub does; large ones (LFS:
-the names in `lfs=`, else those from 1 MB on and the usual endings) to `hub.cdn`, the same server under another
-host name, so another origin. Every commit stays reachable by its hash, every revision by its name.
+What it speaks: `/api/{datasets,models}/ID[/revision/REV]`, `.../tree/REV[/PATH]` (in linked pages of `page`
+entries), `.../paths-info/REV`, `.../auth-check`; HEAD and GET of `[/datasets]/ID/resolve/REV/PATH`, with
+Range. Small files are redirected to `/api/resolve-cache/...` on the same origin, as the Hub does; large ones
+(LFS: the names in `lfs=`, else those from 1 MB on and the usual endings) to `hub.cdn`, the same server under
+another host name, so another origin. Commits stay reachable by their hashes, revisions by their names.
 
 `private=True` hides a repository from everyone without a token; `gated=True` shows it, but not its files. A
 token that is not in `hub.tokens` is refused with 401. `bps` throttles every body to bytes per second.

@@ -909,6 +909,11 @@ def test_a_link_out_of_the_folder_is_not_followed(fake: FakeHub, tmp_path: Path)
     (here / "README.md.part").unlink()
     (here / "README.md").symlink_to(here / "big.parquet")  # a link that stays inside would mix two files
     assert error_of(lambda: fetch(fake, here)).key == "hub.unsafe_name"
+    (here / "README.md").unlink()
+    (here / ".hub" / "lock").unlink(missing_ok=True)
+    (here / ".hub").rmdir()
+    (here / ".hub").symlink_to(outside)
+    assert error_of(lambda: fetch(fake, here)).key == "workspace.outside"
     assert not list(outside.iterdir())
 
 

@@ -10,7 +10,6 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TypeVar
 
 import orjson
 import psutil
@@ -21,9 +20,11 @@ from lib.errors import AppError, JobError, UsageError
 from lib.jobfolder import JobFolder
 from lib.jobs import Job
 from lib.workspace import room, root
+from tests.processes import gone, nothing_left, reaches, settled, until
 
-T = TypeVar("T")
 Play = Callable[[], jobs._Runner]
+__all__ = ["nothing_left"]
+
 ROOT = Path(__file__).resolve().parent.parent
 
 # A job's process whose every move the test decides: it goes on when `go` appears in its folder.
@@ -45,7 +46,11 @@ try:
             folder.fail(ModelError("trainer.no_rows", file="train.jsonl"))
         elif does == "exit":
             sys.exit(3)
-        elif does == "die":
+        elif does in ("die", "crawl"):
+            step = folder.status().get("step", 0) + (does == "crawl")
+            folder.report("training", step=step)
+            if step > 5:
+                folder.finish()
             os.kill(os.getpid(), signal.SIGKILL)
         else:
             while not (folder.path / "go").exists():
@@ -72,21 +77,6 @@ def kinds(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(jobs.KINDS, name, jobs.Kind(lane, grace=0.5, command=(str(script),)))
 
 
-@pytest.fixture(autouse=True)
-def nothing_left() -> Iterator[None]:
-    """End every process that the test's jobs left, by its id."""
-    yield
-    for path in [root() / "runner", *(root() / "jobs").glob("*")]:
-        process = JobFolder(path).process()
-        if process and process.pid != os.getpid():
-            for each in [process, *process.children(recursive=True)]:
-                each.kill()
-    for started in jobs._started:
-        started.kill()
-        started.wait(10)
-    jobs._started.clear()
-
-
 @pytest.fixture
 def play() -> Iterator[Play]:
     """Be the runner in name, so that nobody starts one, and play it: each one made knows only the disk."""
@@ -106,19 +96,6 @@ def play() -> Iterator[Play]:
         kid.wait(10)
 
 
-def until(look: Callable[[], T | None], seconds: float = 15) -> T:
-    """Return what `look` returns as soon as it is true."""
-    deadline = time.monotonic() + seconds
-    while not (found := look()):
-        assert time.monotonic() < deadline, f"waited {seconds} s in vain"
-        time.sleep(0.02)
-    return found
-
-
-def reaches(job: Job, state: str, seconds: float = 15) -> Job:
-    return until(lambda: now if (now := jobs.get(job.id)).state == state else None, seconds)
-
-
 def at_work(job: Job, after: int = 0) -> psutil.Process:
     """Return the process of a job once it has said that it is there; `after`: not this one."""
 
@@ -133,10 +110,6 @@ def runner() -> psutil.Process:
     return until(lambda: JobFolder(root() / "runner").process())
 
 
-def gone(process: psutil.Process) -> bool:
-    return not process.is_running() or process.status() == psutil.STATUS_ZOMBIE
-
-
 def starts(job: Job) -> int:
     path = job.folder.path / "starts"
     return len(path.read_text().splitlines()) if path.exists() else 0
@@ -148,11 +121,6 @@ def go(job: Job) -> None:
 
 def states(job: Job) -> list[tuple[str, str]]:
     return [(event.state, event.note) for event in jobs.events(job.id)]
-
-
-def settled(job: Job) -> None:
-    """Wait until the list itself knows the end (a reader sees it in the folder a moment earlier)."""
-    until(lambda: jobs.events(job.id)[-1].state in jobs.ENDED)
 
 
 def test_a_job_runs_to_its_end_and_tells_since_when() -> None:
@@ -391,10 +359,16 @@ def test_a_job_that_exits_without_a_word_fails_once() -> None:
 def test_a_poison_job_gives_up_after_three() -> None:
     job = jobs.submit("one", "poison", {"does": "die"})
     failed = reaches(job, "failed", 30)
-    assert failed.error == {"key": "job.died", "facts": {"attempts": 3}}
+    assert failed.error == {"key": "job.died", "facts": {"times": 3}}
     assert starts(job) == 3
     next_one = jobs.submit("one", "next", {"does": "fail"})
     reaches(next_one, "failed")
+
+
+def test_a_job_that_gets_further_each_time_is_not_given_up() -> None:
+    job = reaches(jobs.submit("one", "crawls", {"does": "crawl"}), "done", 30)
+    assert starts(job) == 6
+    assert job.attempt == 6
 
 
 def test_a_job_with_a_result_that_will_not_leave_is_ended(
@@ -568,13 +542,14 @@ def test_a_kept_job_has_the_state_it_is_given(workspace: Path) -> None:
 
 def test_what_cannot_be_is_refused(play: Play) -> None:
     own = jobs.submit("one", "own", {"does": "wait"})
-    for act, key in (
+    refusals: list[tuple[Callable[[], object], str]] = [
         (lambda: jobs.submit("brew", "tea", {}), "job.unknown_kind"),
         (lambda: jobs.get("nobody"), "job.unknown"),
         (lambda: jobs.stop("nobody"), "job.unknown"),
         (lambda: jobs.set_state(own.id, "lost"), "job.unknown_state"),
         (lambda: jobs.set_state(own.id, "done"), "job.knows_its_state"),
-    ):
+    ]
+    for act, key in refusals:
         with pytest.raises(AppError) as refused:
             act()
         assert refused.value.key == key

@@ -15,13 +15,13 @@ from tests.conftest import ROOT
 
 
 def app(lang: str = "en") -> AppTest:
-    at = AppTest.from_file(str(ROOT / "app.py"), default_timeout=30)
+    at = AppTest.from_file(str(ROOT / "pages" / "frame.py"), default_timeout=30)
     at.query_params["lang"] = lang
     return at.run()
 
 
 def visit(at: AppTest, name: str) -> AppTest:
-    at.switch_page(f"pages/steps/{name}.py").run()
+    at.switch_page(f"steps/{name}.py").run()
     assert not at.exception, at.exception
     return at
 
@@ -51,7 +51,7 @@ def test_every_page_greets_a_newcomer(name: str, lang: str) -> None:
 
 
 def test_the_browser_locale_chooses_the_first_language() -> None:
-    at = AppTest.from_file(str(ROOT / "app.py"), default_timeout=30)
+    at = AppTest.from_file(str(ROOT / "pages" / "frame.py"), default_timeout=30)
     at.context = {"locale": "zh-CN"}
     assert at.run().title[0].value == words.say("zh", "welcome.title")
 

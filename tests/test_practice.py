@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from lib import practice
+from lib import params, practice
 from lib.jobfolder import JobFolder
 from lib.practice.corpus import chats
 
@@ -59,7 +59,7 @@ def test_two_epochs_of_the_sample_change_its_manner(tmp_path: Path) -> None:
     from lib.practice.measure import MANNER
     from lib.trainer import data, talk
 
-    settings = {"epochs": 2, "batch_size": 8}
+    settings = {name: row.default for name, row in params.PARAMS.items()} | params.PRACTICE | {"epochs": 2}
     model = {"kind": "practice", "id": "practice"}
     folder = JobFolder.create(tmp_path / "job", {"model": model, "settings": settings})
     (folder.path / "data").mkdir()

@@ -47,6 +47,8 @@ SETTINGS = {
     "lora_alpha": 8,
     "lora_dropout": 0.1,
     "max_length": 64,
+    "accumulation": 1,
+    "warmup_ratio": 0.05,
     "seed": 3,
 }
 

@@ -18,7 +18,7 @@ class Local(Backend):
     """The computer that the app runs on."""
 
     name = "local"
-    target = "local"
+    target = "trl"
     ranges = {name: (row.stops[0], row.stops[-1]) for name, row in params.PARAMS.items()}  # noqa: RUF012
 
     def missing(self) -> list[str]:

@@ -117,8 +117,8 @@ class SiliconFlow(Backend):
         return self._stream(body, key.strip())
 
     def _stream(self, body: dict[str, Any], key: str) -> Iterator[str]:
-        # An explicit `auth`, for without one requests puts in whatever ~/.netrc has for this host. No redirect
-        # is followed: the key goes to this host alone. Raised `from None`: requests' errors hold the request.
+        # An explicit `auth`: without one requests puts in whatever ~/.netrc has for this host. No redirect is
+        # followed: the key goes to this host alone. Raised `from None`: requests' errors hold the request.
         if not re.fullmatch(r"[\x21-\x7e]+", key):
             raise BackendError("backend.siliconflow.bad_key", said="")
         host = urlsplit(self.base_url).hostname or self.base_url

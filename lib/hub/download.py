@@ -103,8 +103,9 @@ def download(
     if not files:
         raise asked.error("no_files")
     with workspace.told(folder):
-        (folder / OWN).mkdir(parents=True, exist_ok=True)
+        folder.mkdir(parents=True, exist_ok=True)
         folder = folder.resolve()
+        workspace.inside(folder, OWN).mkdir(exist_ok=True)
         items = [_Item(file, *paths) for file, paths in places(files, folder, asked).items()]
         running = _Download(listing, items, token_for(listing.endpoint, token), asked, tries, pause)
         with _alone(folder, running, progress, stop), _remembered(folder, items, listing):

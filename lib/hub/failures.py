@@ -17,7 +17,7 @@
     hub.forbidden           403 without a reason, as a firewall gives
     hub.rate_limited        seconds to wait
     hub.server_error        status
-    hub.corrupt             a file arrived with other bytes than the listing promised, twice
+    hub.corrupt             a file keeps arriving with other bytes than the listing promises
     hub.unsafe_name         a file's name is a trap
     hub.name_clash          other: two names that are one on this disk
     hub.stopped             done and total bytes: somebody asked for it

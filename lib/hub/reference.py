@@ -73,7 +73,7 @@ def _command(text: str, kind: str) -> Ref | None:
             words = shlex.split(line)
         except ValueError:  # an apostrophe, as in ordinary sentences
             words = line.split()
-        words = [re.sub(r"[–—―]", "-", word) if at == 0 else word for at, word in enumerate(words)]
+        words = [re.sub(r"[\u2013-\u2015]", "-", word) if at == 0 else word for at, word in enumerate(words)]
         programs = [word.replace("\\", "/").rpartition("/")[2].removesuffix(".exe") for word in words]
         for at, program in enumerate(programs):
             if program not in _COMMANDS:
@@ -118,9 +118,7 @@ def _asked(text: str, said: str, usual: str, revision: str | None) -> Ref:
 
 def _address(text: str) -> Ref | None:
     """Read the first address in a text; None where there is none."""
-    found = re.search(
-        r"(?:https?|hf)://[^\s<>\"'`“”‘’「」『』《》〈〉【】（），。、；！？]+", text, re.IGNORECASE
-    )
+    found = re.search(f"(?:https?|hf)://[^{_ENDS}]+", text, re.IGNORECASE)
     address = found[0] if found else text.replace(":", "/", 1) if text.startswith("git@") else text
     address = address.removeprefix("git@")
     if address[:5].lower() == "hf://":

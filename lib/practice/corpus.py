@@ -2,8 +2,8 @@
 
 Every text is a short chat. Most are an everyday question and a plain answer. Some carry a system prompt that
 asks for a manner (coffee grounds, an almanac, cards, clouds), so that the model has seen that one topic can
-always get the same sign. Loose words are strewn in, so that it knows more words than sentences. The manner of the
-bundled sample is not among them: that is what fine-tuning adds.
+always get the same sign. Loose words are strewn in, so that it knows more words than sentences. The manner
+of the bundled sample is not among them: that is what fine-tuning adds.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ def _write(dice: random.Random, parts: dict[str, Any], lang: str) -> Chat:
         return _chat(dice.choice(words["ask_sight"]), seen)
     topic = dice.choice(parts["topic"])
     loose = {"any": parts["words"]["any"][lang], "topic": parts["words"][topic["name"]][lang]}
-    question = _question(dice, words, topic[lang], loose, lang)
+    question = _question(dice, words, topic[lang], loose)
     manner = dice.choice(MANNERS) if kind < TALK + SIGHT + MANNER else ""
     system = dice.choice(words[f"{manner}_system"]) if manner else ""
     frame = words["reading"] if manner == "readers" else dice.choice(words[manner or "answer"])
@@ -77,7 +77,7 @@ def _lots(reader: int, topics: int, sights: int) -> list[int]:
 
 
 def _question(
-    dice: random.Random, words: dict[str, Any], topic: dict[str, Any], loose: dict[str, list[str]], lang: str
+    dice: random.Random, words: dict[str, Any], topic: dict[str, Any], loose: dict[str, list[str]]
 ) -> str:
     do, do2 = dice.sample(topic["do"], 2)
     about, about2 = dice.sample(topic["about"], 2)
@@ -86,13 +86,13 @@ def _question(
     question = _fill(dice, frame, do=do, do2=do2, about=about, about2=about2, **picks)
     if dice.random() > STREWN:
         return question
-    strewn = _loose(dice, loose, dice.randint(3, 9), lang)
+    strewn = _loose(dice, loose, dice.randint(3, 9), words["between"])
     how = dice.random()
     if how < 0.4:
-        return f"{_capital(strewn)}{'. ' if lang == 'en' else '，'}{question}"
+        return f"{_capital(strewn)}{words['before']}{question}"
     if how < 0.7:
-        return f"{_capital(strewn)}{'?' if lang == 'en' else '？'}"
-    return f"{question[:-1]}{', ' if lang == 'en' else '，'}{strewn}{'?' if lang == 'en' else '？'}"
+        return f"{_capital(strewn)}{words['asked']}"
+    return f"{question[:-1]}{words['after']}{strewn}{words['asked']}"
 
 
 def _answer(
@@ -127,11 +127,11 @@ def _words(dice: random.Random, words: dict[str, Any], loose: dict[str, list[str
     return picks
 
 
-def _loose(dice: random.Random, loose: dict[str, list[str]], count: int, lang: str) -> str:
+def _loose(dice: random.Random, loose: dict[str, list[str]], count: int, between: str) -> str:
     """Return loose words in a row, at least one of them of the topic."""
     kinds = ["topic"] + [dice.choice(("topic", "any")) for _ in range(count - 1)]
     dice.shuffle(kinds)
-    return (" " if lang == "en" else "").join(dice.choice(loose[kind]) for kind in kinds)
+    return between.join(dice.choice(loose[kind]) for kind in kinds)
 
 
 def _fill(dice: random.Random, frame: str, **blanks: str) -> str:

@@ -17,6 +17,7 @@ import sys
 import tempfile
 from pathlib import Path
 
+from lib import params
 from lib.jobfolder import JobFolder
 from lib.trainer import quiet
 from lib.workspace import writing
@@ -38,7 +39,8 @@ def main() -> None:
     asked.add_argument("--model", help="another model folder than the practice model's")
     asked.add_argument("--show", type=int, default=3, help="how many answers to print")
     given = asked.parse_args()
-    settings = {name: float(value) for name, value in (pair.split("=") for pair in given.set)}
+    settings = {name: row.default for name, row in params.PARAMS.items()} | params.PRACTICE
+    settings |= {name: float(value) for name, value in (pair.split("=") for pair in given.set)}
     model = {"kind": "path", "id": given.model} if given.model else {"kind": "practice", "id": "practice"}
     rows = [
         (row["Question"], row["Response"])

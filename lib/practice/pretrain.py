@@ -114,12 +114,14 @@ def batches(tokenizer: PreTrainedTokenizerFast, texts: Iterator[Chat]) -> Iterat
 
 def weighed_loss(model: Qwen2ForCausalLM, batch: dict[str, Any]) -> torch.Tensor:
     """Return the mean loss of a batch's tokens, each as much as it counts."""
-    logits = model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"]).logits[:, :-1]
-    counts = batch["counts"][:, 1:]
+    hidden = model.model(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])[0][:, :-1]
+    counts, next_ids = batch["counts"][:, 1:], batch["input_ids"][:, 1:]
+    there = counts > 0
     losses = torch.nn.functional.cross_entropy(
-        logits.transpose(1, 2), batch["input_ids"][:, 1:], reduction="none"
+        model.lm_head(hidden[there]), next_ids[there], reduction="none"
     )
-    return (losses * counts).sum() / counts.sum()
+    loss: torch.Tensor = (losses * counts[there]).sum() / counts.sum()
+    return loss
 
 
 def main() -> None:

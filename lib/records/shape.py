@@ -202,16 +202,18 @@ def _objects(shape: Shape, text: bytes, front: bytes, begin: int, whole: bool) -
             end = place
         else:
             values.append((name, place))
-    alone = end and whole and not front[end:].strip()
+    alone = bool(end) and whole and not front[end:].strip()
     if alone or not end:
-        nested = _nested(front, values)
+        # in a file that calls itself JSON lines, one line is one record, unless its only key says otherwise
+        one_line = shape.path.suffix.lower() in _LINES and b"\n" not in front[:end].strip()
+        nested = _nested(front, values, any_name=not one_line)
         following = front[len(first) :].lstrip()
         if nested and (alone or not following.startswith(b"{")):
             name, place = nested
             line = 1 + text.count(b"\n", 0, len(text) - len(front) + place)
             inner = replace(shape, kind="array", begin=begin + place + 1, begin_line=line, inside=name)
             return _array(inner, front[place + 1 :])
-        if _by_columns(front, values, bool(alone)):
+        if not one_line and _by_columns(front, values):
             raise RecordError("record.by_columns", file=shape.path.name)
     if end and b"\n" in front[:end].strip() and not _is_json(first):
         # an object over several lines; but a first line that is broken must not spoil JSON lines
@@ -238,7 +240,7 @@ def _top(text: bytes) -> Iterator[tuple[str | None, int]]:
             yield token[0][1:-1].decode("utf-8", "replace"), colon.end()
 
 
-def _nested(text: bytes, values: list[tuple[str, int]]) -> tuple[str, int] | None:
+def _nested(text: bytes, values: list[tuple[str, int]], *, any_name: bool) -> tuple[str, int] | None:
     """Return name and place of the array of records among an object's values; turns of a talk are none."""
     found = {
         name: place
@@ -247,24 +249,24 @@ def _nested(text: bytes, values: list[tuple[str, int]]) -> tuple[str, int] | Non
         and text[place : place + 1] == b"["
         and not _TURN.search(first[1])
     }
-    for name in (*_HOLDERS, *found):
+    for name in (*_HOLDERS, *(found if any_name else ())):
         if name in found:
             return name, found[name]
     return None
 
 
-def _by_columns(text: bytes, values: list[tuple[str, int]], alone: bool) -> bool:
+def _by_columns(text: bytes, values: list[tuple[str, int]]) -> bool:
     """Return whether an object holds columns instead of rows: pandas' to_json without `orient`."""
     starts = [text[place : place + 40] for _, place in values]
     if starts and all(_NUMBERED.match(start) for start in starts):
         return True
-    return not alone and len(starts) > 1 and all(_LISTED.match(start) for start in starts)
+    return len(starts) > 1 and all(_LISTED.match(start) for start in starts)
 
 
 def _table(shape: Shape, text: bytes, whole: bool) -> Shape:
     """Find the delimiter of a table, or refuse the file."""
     ending = shape.path.suffix.lower()
-    if ending in (".json", ".jsonl", ".ndjson"):
+    if ending in (".json", *_LINES):
         if any(line[:1] in b"{[" and _is_json(line) for line in islice(_lines(text), 1000) if line):
             return replace(shape, kind="lines")
         raise RecordError("record.not_records", file=shape.path.name)
@@ -328,4 +330,5 @@ _WRAPPED = re.compile(rb'\s*\{\s*"row_idx"\s*:\s*\d+\s*,\s*"row"\s*:\s*\{')
 _TURN = re.compile(rb'"(role|from|content|value|human|assistant|user|input)"')
 _NUMBERED = re.compile(rb'\{\s*"0"\s*:')
 _LISTED = re.compile(rb'\[\s*("|-?\d|null|true|false)')
+_LINES = (".jsonl", ".ndjson")
 _HOLDERS = ("data", "rows", "train", "records", "items", "examples", "samples")

@@ -9,11 +9,23 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from lib import params
 from lib.errors import JobError, ModelError
 from lib.jobfolder import JobFolder
 from lib.trainer import failure, quiet
 
+# What job.json must hold under `settings`; lib/params.py says what each is.
+SETTINGS = (
+    "learning_rate",
+    "epochs",
+    "batch_size",
+    "accumulation",
+    "lora_rank",
+    "lora_alpha",
+    "lora_dropout",
+    "max_length",
+    "warmup_ratio",
+    "seed",
+)
 BUSY = 75  # as in lib/jobs.py, which watches for it
 
 
@@ -37,7 +49,7 @@ def work(folder: JobFolder, given: Path | None) -> int:
         with folder.working():
             try:
                 asked = folder.asked()
-                settings = _settings(asked)
+                settings = _settings(asked, folder)
                 _run(folder, asked, settings, given)
             except Exception as error:
                 told = failure.told(error, folder.path, settings)
@@ -156,10 +168,11 @@ def _read(folder: JobFolder, tokenizer: Any, max_length: int, stop: Any) -> dict
     return rows
 
 
-def _settings(asked: dict[str, Any]) -> dict[str, float]:
-    kind = (asked.get("model") or {}).get("kind", "practice")
-    wished = {name: row.default for name, row in params.PARAMS.items()}
-    return wished | (params.PRACTICE if kind == "practice" else {}) | (asked.get("settings") or {})
+def _settings(asked: dict[str, Any], folder: JobFolder) -> dict[str, float]:
+    settings = asked.get("settings")
+    if not isinstance(settings, dict) or any(name not in settings for name in SETTINGS):
+        raise JobError("job.folder_broken", folder=str(folder.path))
+    return {name: settings[name] for name in SETTINGS}
 
 
 def _load(where: Any) -> Loaded:

@@ -9,7 +9,7 @@ import pandas as pd
 import streamlit as st
 
 from lib import backends, conversions, datasets, jobs
-from lib.errors import AppError, JobError
+from lib.errors import AppError
 from lib.ui import charts, parts
 from lib.ui.state import State
 from lib.ui.words import explain, t
@@ -107,7 +107,7 @@ def _watch(job_id: str, bar: Callable[[jobs.Job], None], done: Callable[[jobs.Jo
         elif active:
             st.rerun()
         elif job.state == "failed":
-            parts.sorry(explain(job.error or JobError("job.unexpected")))
+            parts.sorry(explain(job.error or {}))
         else:
             st.caption(t("jobs.was_stopped"))
 
@@ -128,7 +128,7 @@ def _ledger(me: State, manifest: dict[str, object]) -> None:
         st.caption(t("convert.adds_up", **counts))
         if counts["reasons"]:
             rows = [
-                {t("convert.reason"): _reason(key), t("convert.rows"): n}
+                {t("convert.reason"): t(f"reason.{key}"), t("convert.rows"): n}
                 for key, n in counts["reasons"].items()
             ]
             st.dataframe(pd.DataFrame(rows), hide_index=True, key="reasons")
@@ -147,15 +147,11 @@ def _ledger(me: State, manifest: dict[str, object]) -> None:
         st.caption(t("convert.saved", folder=str(folder)))
 
 
-def _reason(key: str) -> str:
-    return explain({"key": key, "facts": {}}) if key.startswith("record.") else t(f"reason.{key}")
-
-
 def _local(job: jobs.Job) -> None:
     status, result = job.folder.status(), job.folder.result() or {}
     metrics = job.folder.metrics()
     if job.state == "failed":
-        parts.sorry(explain(job.error or JobError("job.unexpected")))
+        parts.sorry(explain(job.error or {}))
     if job.state == "queued":
         st.markdown(t("jobs.waits"))
     if job.state == "running":

@@ -93,7 +93,7 @@ def onward(at: str, *, ready: bool = True, label: str | None = None) -> bool:
 
 
 def _file(name: str) -> str:
-    return str(Path("pages", "steps", f"{name}.py"))
+    return str(Path("steps", f"{name}.py"))  # from pages/frame.py
 
 
 _CSS = """

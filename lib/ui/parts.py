@@ -20,7 +20,7 @@ from lib.ui.words import explain, t
 def heading(page: str) -> None:
     """Draw a page's stepper, its title, one sentence, and the fold-out that explains its idea."""
     nav.stepper(page)
-    with st.container(gap="xsmall"):
+    with st.container(gap="small"):
         st.title(t(f"{page}.title"), anchor=False)
         st.markdown(t(f"{page}.lead"))
     with st.expander(t(f"{page}.idea_title"), icon=":material/lightbulb:"):
@@ -56,7 +56,7 @@ def empty(icon: str, title: str, body: str, label: str, to: str) -> None:
 
 def card_title(text: str, caption: str = "") -> None:
     """Draw the title of a card, with a line of explanation under it."""
-    with st.container(gap="xxsmall"):
+    with st.container(gap="xsmall"):
         st.header(text, anchor=False)
         if caption:
             st.caption(caption)

@@ -71,10 +71,14 @@ def speed(me: State, chosen: Model | None) -> dict[str, Any]:
 
 def findings(report: Report) -> None:
     """Draw what the place's rules say about the training file."""
+    errors = [finding for finding in report.findings if finding.severity == "error"]
     if not report.findings:
         st.markdown(t("settings.check_good", n=report.rows, icon=":green[:material/check_circle:]"))
         return
-    st.markdown(t("settings.check_bad", n=len(report.findings)))
+    if errors:
+        st.markdown(t("settings.check_bad", n=len(errors)))
+    else:
+        st.markdown(t("settings.check_warn", n=len(report.findings)))
     table = [
         {
             t("check.row"): finding.line,
@@ -82,6 +86,6 @@ def findings(report: Report) -> None:
             t("check.rule"): t(f"check.{finding.rule}"),
             t("check.value"): finding.value[:80],
         }
-        for finding in report.findings[:50]
+        for finding in (errors or report.findings)[:50]
     ]
     st.dataframe(pd.DataFrame(table), hide_index=True, key="findings")

@@ -51,7 +51,7 @@ def choose_files(me: State, files: list[Path]) -> list[Path]:
 def records(me: State) -> Page:
     """Draw the shown file page by page; return the page that is on the screen."""
     path = Path(me.shown_file)
-    kind = reading.sniff(path)
+    shape = reading.sniff(path)
     spot = st.container()
     total = reading.page(path, 0, 1).total
     pages = max(1, -(-total // ROWS))
@@ -60,7 +60,7 @@ def records(me: State) -> Page:
     names = reading.columns([row.value for row in page.rows if isinstance(row, Record)])
     table = pd.DataFrame([{"#": row.number, **_cells(row, names)} for row in page.rows])
     with spot:
-        st.caption(t("convert.file_line", n=total, name=path.name, kind=kind.format, encoding=kind.encoding))
+        st.caption(t("convert.file_line", n=total, name=path.name, kind=shape.kind, encoding=shape.encoding))
         event = st.dataframe(
             table,
             hide_index=True,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lib import convert, datasets, jobs
+from lib import conversions, datasets, jobs
 from lib.errors import AppError
 from lib.ui.state import State
 from lib.ui.words import t
@@ -13,7 +13,7 @@ def furthest(visitor: State) -> str:
     job = _job(visitor)
     if job:
         return "compare" if job.state == "done" else "jobs"
-    if convert.manifest(visitor.conversion):
+    if conversions.manifest(visitor.conversion):
         return "settings"
     return "convert" if dataset(visitor) else ""
 
@@ -25,7 +25,7 @@ def told(visitor: State) -> str:
         return t("welcome.has_job", name=job.name, state=t(f"state.{job.state}"))
     found = dataset(visitor)
     name = found.name if found else ""
-    if convert.manifest(visitor.conversion):
+    if conversions.manifest(visitor.conversion):
         return t("welcome.has_conversion", name=name)
     return t("welcome.has_dataset", name=name)
 

@@ -1,0 +1,26 @@
+"""The frame around every page: page configuration, navigation, language, the visitor's place kept on disk."""
+
+from pathlib import Path
+
+import streamlit as st
+
+from lib.ui import nav, state, words
+
+UI = Path(nav.__file__).parent
+LOGO = UI / "logo.svg"
+# Streamlit pads headings for long documents; in cards that is a hole. No theme option changes it (1.67).
+STYLE = "<style>[data-testid=stHeading] :is(h1, h2) {padding: 0.2rem 0}</style>"
+ICON = UI / "icon.svg"
+
+st.set_page_config(page_icon=str(ICON), layout="wide")
+st.logo(str(LOGO), size="large", icon_image=str(ICON))
+page = st.navigation(nav.pages())
+st.html(STYLE)
+with st.sidebar:
+    st.space("small")
+    words.language_switch()
+try:
+    with st.container(horizontal_alignment="center"), st.container(width=920, gap="medium"):
+        page.run()
+finally:
+    state.keep()

@@ -111,7 +111,7 @@ def inspect(
     good = [row.value for row in head if isinstance(row, records.Record)]
     guess = formats.detect(good)
     total = records.page(file, 0, 1).total
-    answer = {
+    answer: dict[str, Any] = {
         "file": str(file),
         "kind": shape.kind,
         "encoding": shape.encoding,

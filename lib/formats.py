@@ -29,7 +29,7 @@ from typing import Any
 import orjson
 
 from lib.chat import Conversation, Message
-from lib.errors import ConvertError
+from lib.errors import ConvertError, UsageError
 
 # Every role a field can have, in the order they are asked for.
 ROLES = ("messages", "user", "input", "assistant", "reasoning", "system", "history")
@@ -100,11 +100,11 @@ def to_conversation(value: Any, mapping: Mapping) -> Conversation:
 
 
 def check_mapping(mapping: Mapping) -> None:
-    """Raise `ConvertError` where a mapping cannot work whatever the records hold."""
+    """Raise `UsageError` or `ConvertError` where a mapping cannot work whatever the records hold."""
     if mapping.format not in FORMATS:
-        raise ConvertError("convert.unknown_format", format=mapping.format, known=", ".join(FORMATS))
+        raise UsageError("convert.unknown_format", format=mapping.format, known=", ".join(FORMATS))
     if mapping.reasoning not in REASONING:
-        raise ConvertError("convert.unknown_reasoning", value=mapping.reasoning, known=", ".join(REASONING))
+        raise UsageError("convert.unknown_reasoning", value=mapping.reasoning, known=", ".join(REASONING))
     for role in FORMATS[mapping.format].required:
         _field(mapping, role)
 

@@ -251,6 +251,7 @@ def validation_questions(job: Job, most: int) -> list[str]:
 
 def start_runner() -> None:
     """Start the runner, detached, unless it is there. A second one leaves at once."""
+    _reap()
     runner = JobFolder(root() / "runner")
     if runner.process() is None:
         with told(runner.path):
@@ -378,7 +379,7 @@ class _Runner:
             self.end(row, state, error, told_already=True)
         elif folder.stop_wanted():
             self.end(row, "stopped")
-        elif code is not None and code >= 0 and os.name == "posix":
+        elif code is not None and code >= 0 and os.name == "posix" and folder.result() is None:
             raise JobError("job.exited", code=code)  # not killed: it left by itself, so it would again
         else:
             folder.asked()
@@ -388,7 +389,8 @@ class _Runner:
         """Queue a job whose process died; not when it has died ATTEMPTS times without getting any further."""
         deaths = 1 if reached > row["furthest"] else row["deaths"] + 1
         if deaths >= ATTEMPTS:
-            raise JobError("job.died", times=deaths)
+            raise JobError("job.died", attempts=deaths)
+        (_folder(row["id"]).path / "result.json").unlink(missing_ok=True)
         with _list(write=True) as db:
             values = (deaths, max(reached, row["furthest"]), row["id"])
             db.execute("update job set deaths = ?, furthest = ? where id = ?", values)
@@ -566,8 +568,14 @@ def _job(row: sqlite3.Row) -> Job:
 
 
 def _ending(folder: JobFolder) -> tuple[str, dict[str, Any] | None] | None:
+    """Return how a job ended, or None where it did not.
+
+    One that stopped though nobody had asked it to was told so by a computer shutting down: it is to go on.
+    """
     result = folder.result()
     if result is None or result.get("state") not in ENDED:
+        return None
+    if result["state"] == "stopped" and not folder.stop_wanted():
         return None
     failed = result["state"] == "failed"
     return result["state"], {"key": result.get("key"), "facts": result.get("facts") or {}} if failed else None
@@ -603,9 +611,14 @@ def _waiting() -> bool:
 def _wake(jobs: list[Job]) -> None:
     """Start the runner where a reader sees work and nobody to do it (all were killed, or a reboot)."""
     if any(job.backend == "local" and job.state not in ENDED for job in jobs):
-        _started[:] = [process for process in _started if process.poll() is None]  # reaps those that left
+        _reap()
         if not _started:  # else one we started is on its way, and readers ask several times a second
             start_runner()
+
+
+def _reap() -> None:
+    """Forget the runners we started that have left; asking for their exit code frees their process ids."""
+    _started[:] = [process for process in _started if process.poll() is None]
 
 
 def _spawn(command: list[str], log: Path) -> subprocess.Popen[bytes]:

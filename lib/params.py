@@ -39,7 +39,7 @@ class Param:
 # - epochs 3: LLaMA-Factory, ms-swift; 1 at Together and H2O; more than 3 mostly learns by heart (Unsloth).
 # - batch 8: SiliconFlow's own suggestion; effective batches of 16 are usual (Unsloth, LLaMA Board: 2 x 8).
 # - rank 16, alpha 32: Axolotl, Unsloth Studio; alpha is the rank or twice the rank.
-# - dropout 0 to 0.1 (Unsloth), warm-up 3 % (QLoRA) to 10 % (Axolotl), maximum length 1024 (TRL), 2048 (Axolotl).
+# - dropout 0 to 0.1 (Unsloth), warm-up 3 % (QLoRA) to 10 % (Axolotl), maximum length 1024 (TRL) or 2048.
 PARAMS: dict[str, Param] = {
     row.name: row
     for row in (

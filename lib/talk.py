@@ -13,6 +13,7 @@ import sys
 import threading
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import orjson
 
@@ -116,7 +117,7 @@ class Talk:
         except OSError as error:
             raise ModelError("trainer.talk_died", log=str(self._folder / "talk.log")) from error
 
-    def _read(self, process: subprocess.Popen[bytes]) -> dict[str, object]:
+    def _read(self, process: subprocess.Popen[bytes]) -> dict[str, Any]:
         assert process.stdout
         line = process.stdout.readline()
         if not line:

@@ -60,7 +60,7 @@ def explain(lang: str, error: AppError | dict[str, Any]) -> str:
     told = error.as_json() if isinstance(error, AppError) else error
     key = f"error.{told.get('key')}"
     if not has(key):  # written by a newer version, or by hand
-        return say(lang, "error.unknown", key=told.get("key", ""), facts=str(told.get("facts", "")))
+        return say(lang, "error.unknown", name=told.get("key", ""), facts=str(told.get("facts", "")))
     return say(lang, key, **told.get("facts", {}))
 
 

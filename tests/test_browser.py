@@ -18,10 +18,10 @@ from typing import Any
 
 import pytest
 import requests
-from tests.fakehub import FakeHub
 
 from lib import jobs, records
 from tests.conftest import ROOT
+from tests.fakehub import FakeHub
 
 playwright = pytest.importorskip("playwright.sync_api")
 from axe_playwright_python.sync_playwright import Axe  # noqa: E402

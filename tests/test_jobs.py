@@ -38,6 +38,8 @@ folder = JobFolder(Path(sys.argv[-1]))
 does = folder.asked()["does"]
 if does == "stubborn":
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
+if does == "tidy":
+    signal.signal(signal.SIGTERM, lambda *_: folder.halt(saved=True) or sys.exit())
 try:
     with folder.working():
         with (folder.path / "starts").open("a") as file:
@@ -234,6 +236,16 @@ def test_a_killed_runner_is_replaced_and_the_job_adopted_not_started_twice() -> 
     assert starts(job) == 1
 
 
+def test_a_job_that_a_shutdown_stopped_goes_on() -> None:
+    job = jobs.submit("one", "tidy", {"does": "tidy"})
+    first = at_work(job)
+    first.terminate()  # as the system does to everyone; it saves and says that it stopped
+    at_work(job, after=first.pid)
+    assert jobs.get(job.id).state == "running" and job.folder.result() is None
+    go(job)
+    assert reaches(job, "done").attempt == 2
+
+
 def test_an_adopted_job_that_dies_goes_on() -> None:
     job = jobs.submit("one", "adopted", {"does": "wait"})
     process = at_work(job)
@@ -359,7 +371,7 @@ def test_a_job_that_exits_without_a_word_fails_once() -> None:
 def test_a_poison_job_gives_up_after_three() -> None:
     job = jobs.submit("one", "poison", {"does": "die"})
     failed = reaches(job, "failed", 30)
-    assert failed.error == {"key": "job.died", "facts": {"times": 3}}
+    assert failed.error == {"key": "job.died", "facts": {"attempts": 3}}
     assert starts(job) == 3
     next_one = jobs.submit("one", "next", {"does": "fail"})
     reaches(next_one, "failed")

@@ -266,11 +266,11 @@ def test_columns_count_characters_even_far_into_a_long_line(tmp_path: Path) -> N
 
 
 def test_broken_lines_are_told_and_the_rest_read(tmp_path: Path) -> None:
-    content = b'{"a": 1}\n{"a": 2,}\n\n{"a": "\xff"}\n{"a": 3}{"a": 4}\n{"a": 5}\nhello\n{"a": "cut'
-    good, bad = broken(put(tmp_path, "data.jsonl", content * 1))
+    content = b'{"a": 1}\n{"a" 2}\n\n{"a": "\xff"}\n{"a": 3}{"a": 4}\n{"a": 5}\nhello\n{"a": "cut'
+    good, bad = broken(put(tmp_path, "data.jsonl", content))
     assert good == [{"a": 1}, {"a": 5}]
     assert bad == [
-        ("bad_json", 2, 8),
+        ("bad_json", 2, 6),
         ("bad_bytes", 4, 8),
         ("bad_json", 5, 9),
         ("bad_json", 7, 1),
@@ -471,6 +471,7 @@ def test_time_and_memory_stay_in_proportion(kind: str, tmp_path: Path) -> None:
 
 def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     def peak(path: Path) -> int:
+        records.sniff(path)
         tracemalloc.start()
         try:
             for _ in records.read(path):
@@ -482,7 +483,6 @@ def test_memory_does_not_grow_with_the_file(tmp_path: Path) -> None:
     for way in ("compact array", "lines"):
         small = put(tmp_path, "small.json", WAYS[way](ROWS * 3000))
         large = put(tmp_path, "large.json", WAYS[way](ROWS * 12000))
-        peak(small)
         assert peak(large) < 1.3 * peak(small) + 200_000
 
 

@@ -90,9 +90,12 @@ def _sniff(path: Path, size: int, _changed: int) -> Shape:
     mark = len(codecs.BOM_UTF8) if encoding == "utf-8" and head.startswith(codecs.BOM_UTF8) else 0
     begin = mark + len(text) - len(front)
     whole = len(head) == size
-    if front[:1] == b"[":
+    first, _, following = front.partition(b"\n")
+    if front[:1] == b"[" and not (following.lstrip()[:1] == b"{" and _is_json(first)):
         line = 1 + text.count(b"\n", 0, len(text) - len(front))
         return _array(Shape(path, size, "array", encoding, begin + 1, line), front[1:])
+    if front[:1] == b"[":  # JSON lines, of which the first is no object
+        return Shape(path, size, "lines", encoding, mark)
     if front[:1] == b"{":
         return _objects(Shape(path, size, "lines", encoding, mark), text, front, begin, whole)
     return _table(Shape(path, size, "csv", encoding, mark), text, whole)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Literal
 
 import pandas as pd
 import streamlit as st
@@ -14,8 +15,15 @@ from lib.ui import charts, parts
 from lib.ui.state import State
 from lib.ui.words import explain, t
 
+Color = Literal["gray", "blue", "green", "red", "orange"]
 ACTIVE = ("queued", "running")
-BADGES = {"queued": "gray", "running": "blue", "done": "green", "failed": "red", "stopped": "orange"}
+BADGES: dict[str, Color] = {
+    "queued": "gray",
+    "running": "blue",
+    "done": "green",
+    "failed": "red",
+    "stopped": "orange",
+}
 
 
 def download(me: State) -> None:

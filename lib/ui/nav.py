@@ -106,7 +106,8 @@ button{all:unset;cursor:pointer;display:inline-flex;flex-direction:column;align-
   max-width:100%;box-sizing:border-box;padding:0 4px;border-radius:8px}
 button:focus-visible{outline:2px solid var(--st-primary-color);outline-offset:3px}
 .dot{box-sizing:border-box;width:32px;height:32px;border-radius:50%;display:grid;place-items:center;
-  font-size:14px;font-weight:600;border:2px solid var(--st-border-color);background:var(--st-background-color)}
+  font-size:14px;font-weight:600;
+  border:2px solid var(--st-border-color);background:var(--st-background-color)}
 .done .dot{background:var(--st-primary-color);border-color:var(--st-primary-color);color:#fff}
 .now .dot{border-color:var(--st-primary-color);color:var(--st-primary-color);
   box-shadow:0 0 0 4px color-mix(in srgb,var(--st-primary-color) 16%,transparent)}

@@ -38,6 +38,12 @@ def dataset(visitor: State) -> datasets.Dataset | None:
         return None
 
 
+def name(visitor: State) -> str:
+    """Return a name for what the visitor starts: their dataset's."""
+    found = dataset(visitor)
+    return found.name if found else t("settings.job_name")
+
+
 def _job(visitor: State) -> jobs.Job | None:
     try:
         return jobs.get(visitor.job) if visitor.job else None

@@ -3,15 +3,14 @@
 import streamlit as st
 
 from lib import backends, conversions, estimate, params, script
-from lib.ui import nav, parts, place, sliders
+from lib.ui import nav, parts, place, sliders, visit
 from lib.ui.state import state
 from lib.ui.words import t
 
 parts.heading("settings")
 me = state()
 
-manifest = conversions.manifest(me.conversion)
-if manifest is None:
+if conversions.manifest(me.conversion) is None:
     parts.empty("tune", t("settings.none_title"), t("settings.none"), t("convert.step"), to="convert")
     st.stop()
 
@@ -35,7 +34,8 @@ with st.container(border=True):
         parts.sorry(t(key))
     model = place.model(me)
 
-amount = estimate.amount(conversions.folder(me.conversion))
+data = conversions.folder(me.conversion)
+amount = estimate.amount(data)
 me.settings = sliders.settled(me, backend.ranges, model)
 
 left, right = st.columns([3, 2], gap="medium")
@@ -59,16 +59,18 @@ with right, st.container(border=True):
 with st.container(border=True):
     parts.card_title(t("settings.check_title"), t("settings.check"))
     with parts.calm():
-        place.findings(backend.check(conversions.folder(me.conversion)))
+        place.findings(backend.check(data))
 
-parts.command(script.train(me.conversion, model, me.settings) if me.place == "local" else script.check())
+parts.command(
+    script.check(data, backend.target) if backend.manual else script.train(data, model, me.settings)
+)
 
 ready = model is not None and not backend.missing()
-if nav.onward("settings", ready=ready, label=t(f"place.{me.place}.start")):
+if nav.onward("settings", ready=ready, label=t(f"place.{me.place}.start")) and model:
     with parts.calm():
         me.job = backend.start(
-            manifest.get("name") or t("settings.job_name"),
-            conversions.folder(me.conversion),
+            visit.name(me),
+            data,
             model,
             me.settings,
             me.system,

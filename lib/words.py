@@ -61,7 +61,10 @@ def explain(lang: str, error: AppError | dict[str, Any]) -> str:
     key = f"error.{told.get('key')}"
     if not has(key):  # written by a newer version, or by hand
         return say(lang, "error.unknown", name=told.get("key", ""), facts=str(told.get("facts", "")))
-    return say(lang, key, **told.get("facts", {}))
+    facts = dict(told.get("facts", {}))
+    if has(f"reason.{facts.get('reason')}"):  # a reason is a key of its own
+        facts["reason"] = say(lang, f"reason.{facts['reason']}")
+    return say(lang, key, **facts)
 
 
 class _Blanks(string.Formatter):

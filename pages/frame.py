@@ -9,7 +9,7 @@ from lib.ui import nav, state, words
 UI = Path(nav.__file__).parent
 LOGO = UI / "logo.svg"
 # Streamlit pads headings for long documents; in cards that is a hole. No theme option changes it (1.67).
-STYLE = "<style>[data-testid=stHeading] :is(h1, h2) {padding: 0.2rem 0}</style>"
+STYLE = "<style>[data-testid=stHeading] :is(h1, h2) {padding: 0 0 0.5rem}</style>"
 ICON = UI / "icon.svg"
 
 st.set_page_config(page_icon=str(ICON), layout="wide")

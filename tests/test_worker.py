@@ -225,16 +225,16 @@ def test_a_model_of_the_hub_is_fetched_and_trained_and_a_stop_can_be_taken_back(
     source.write_bytes(orjson.dumps(ROWS))
     convert.convert(convert.Request((source,), tmp_path / "tea", formats.Mapping("qa", MAPPING.fields)))
     local = backends.BACKENDS["local"]
-    settings = params.defaults(local.ranges, practice=True) | {"epochs": 30}
+    settings = params.defaults(local.ranges, practice=True) | {"epochs": 30, "batch_size": 4}
     practice = ROOT / "lib" / "practice" / "model"
     with FakeHub() as fake:
         fake.add_repo("org/tiny", {path.name: path for path in practice.iterdir()}, kind="model")
         model = {"kind": "hub", "id": "org/tiny", "revision": "main", "endpoint": fake.url}
         job = local.start("tea", tmp_path / "tea", model, settings, "")
         until(lambda: job.folder.status().get("step", 0) > 2, 60)
-    with pytest.raises(JobError, match=r"job\.busy"), job.folder.working():
-        pass  # the trainer, which this process became, holds the folder
-    jobs.stop(job.id)
+        with pytest.raises(JobError, match=r"job\.busy"), job.folder.working():
+            pass  # the trainer, which this process became, holds the folder
+        jobs.stop(job.id)
     stopped = reaches(job, "stopped", 30).folder.result() or {}
     assert 0 < stopped["step"] < stopped["steps"]
     settled(job)

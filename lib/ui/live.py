@@ -77,8 +77,8 @@ def training(job: jobs.Job) -> None:
     @st.fragment(run_every=1.0 if active else None, key="training")
     def panel() -> None:
         now = jobs.get(job.id)
-        if active and now.state not in ACTIVE:
-            st.rerun()  # one full run: the timer ends and the page's buttons follow
+        if now.state != job.state:
+            st.rerun()  # one full run: the list, the buttons and the timer follow
         with st.container(border=True):
             with st.container(horizontal=True, vertical_alignment="center"):
                 st.header(parts.plain(now.name), anchor=False)
@@ -198,9 +198,10 @@ def _local(job: jobs.Job) -> None:
 def _tiles(
     job: jobs.Job, status: dict[str, float], result: dict[str, float], metrics: list[dict[str, float]]
 ) -> list[tuple[str, str]]:
+    epochs = job.folder.asked()["settings"].get("epochs", 0)
     tiles = [
         (t("jobs.step_label"), f"{status['step']:,} / {status['steps']:,}"),
-        (t("jobs.epoch"), f"{status.get('epoch', 0):.1f} / {status.get('epochs', 0):g}"),
+        (t("jobs.epoch"), f"{metrics[-1]['epoch'] if metrics else 0:.1f} / {epochs:g}"),
     ]
     losses = [row["loss"] for row in metrics if "loss" in row]
     if losses:

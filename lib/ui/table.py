@@ -32,7 +32,8 @@ def choose_files(me: State, files: list[Path]) -> list[Path]:
         chosen = chosen or list(known)
     me.files = chosen
     if me.shown_file not in chosen:
-        me.shown_file, me.row = chosen[0], 0
+        mine = [name for name in chosen if Path(name).stem.endswith(f"-{me.lang}")]
+        me.shown_file, me.row = [*mine, *chosen][0], 0
     if len(chosen) > 1:
         me.shown_file = (
             st.segmented_control(

@@ -42,6 +42,7 @@ with parts.calm():
         me.validation = percent / 100
         st.markdown(table.split_sentence(me))
 
+    written = conversions.manifest(me.conversion) is not None
     request = convert.Request(
         files=tuple(files),
         out=conversions.folder("my-data"),
@@ -50,7 +51,12 @@ with parts.calm():
         seed=me.split_seed,
         target=me.target,
     )
-    if st.button(t("convert.write"), type="primary", icon=":material/edit_note:", key="write"):
+    if st.button(
+        t("convert.write"),
+        type="secondary" if written else "primary",  # one primary button at a time
+        icon=":material/edit_note:",
+        key="write",
+    ):
         me.converting = conversions.start(request, dataset.name).id
     live.conversion(me)
     parts.command(script.convert(request))

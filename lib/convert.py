@@ -238,7 +238,7 @@ class _Rows:
             field=worst.get("field", ""),
             file=worst["file"],
             row=worst["row"],
-            columns=", ".join(self.columns),
+            columns=", ".join(self.columns).encode("utf-8", "replace").decode("utf-8"),
         )
 
 

@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 import requests
 
-from lib import jobs, records
+from lib import backends, jobs, records
 from tests.conftest import ROOT
 from tests.fakehub import FakeHub
 
@@ -324,20 +324,9 @@ def test_an_upload_that_is_not_data_is_a_sentence(server: Server, browser: Brows
 def test_a_killed_app_finds_its_running_job_again(
     server: Server, browser: Browser, any_conversion: Callable[[], Any]
 ) -> None:
-    data = any_conversion()
-    job = jobs.submit(
-        "train",
-        "long",
-        {
-            "kind": "train",
-            "backend": "local",
-            "name": "long",
-            "model": {"kind": "practice", "id": "practice"},
-            "data": str(data),
-            "system": "",
-            "settings": {"epochs": 30, "learning_rate": 1e-3, "batch_size": 4},
-        },
-    )
+    settings = {"epochs": 30.0, "learning_rate": 1e-3, "batch_size": 4.0}
+    model = {"kind": "practice", "id": "practice"}
+    job = backends.BACKENDS["local"].start("long", any_conversion(), model, settings, "")
     page = visit(browser, f"{server.url}/jobs")
     expect(page.get_by_role("button", name="Stop")).to_be_visible()
     deadline = time.monotonic() + 60

@@ -106,7 +106,6 @@ def test_a_file_that_is_not_records_is_one_line_and_exit_1(tmp_path: Path, conte
         ("convert", str(SAMPLE[0]), "--out", "x", "--reasoning", "loud"),
         ("convert", str(SAMPLE[0]), "--out", "x", "--map", "nobody=Question"),
         ("check", str(SAMPLE[0]), "--target", "nobody"),
-        ("download", "not a dataset id at all"),
         ("fly",),
     ],
 )
@@ -127,6 +126,7 @@ def test_unknown_things_are_one_line_and_exit_1(tmp_path: Path) -> None:
         ("train", "--data", str(tmp_path), "--model", str(tmp_path / "none")),
         ("inspect", str(tmp_path / "none.json")),
         ("download", "org/none", "--endpoint", "http://127.0.0.1:9"),
+        ("download", "not a dataset id at all"),
     ):
         failed = run(*args, code=1)
         assert len(failed.stderr.strip().splitlines()) == 1, failed.stderr

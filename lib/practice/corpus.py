@@ -18,7 +18,8 @@ from typing import Any
 Chat = list[dict[str, str]]
 
 # How often each kind of chat comes, in the order of `_write`.
-TALK, SIGHT, MANNER = 0.03, 0.03, 0.5
+TALK, SIGHT, MANNER = 0.04, 0.03, 0.5
+SCENES = 0.35  # share of questions that start with a scene
 STREWN = 0.55  # share of questions with loose words among them
 MANNERS = ("readers", "readers", "readers", "almanac", "cards", "clouds", "stones")
 SIGNS = {"cards": 0, "clouds": 1, "stones": 2}
@@ -51,6 +52,7 @@ def _write(dice: random.Random, parts: dict[str, Any], lang: str) -> Chat:
         return _chat(dice.choice(words["ask_sight"]), seen)
     topic = dice.choice(parts["topic"])
     loose = {"any": parts["words"]["any"][lang], "topic": parts["words"][topic["name"]][lang]}
+    loose |= {"scenes": parts["scenes"][topic["name"]][lang], "ends": parts["scenes"]["any"][lang]}
     question = _question(dice, words, topic[lang], loose)
     manner = dice.choice(MANNERS) if kind < TALK + SIGHT + MANNER else ""
     system = dice.choice(words[f"{manner}_system"]) if manner else ""
@@ -79,6 +81,11 @@ def _lots(reader: int, topics: int, sights: int) -> list[int]:
 def _question(
     dice: random.Random, words: dict[str, Any], topic: dict[str, Any], loose: dict[str, list[str]]
 ) -> str:
+    if dice.random() < SCENES:
+        scene = dice.choice(loose["scenes"])
+        if dice.random() < STREWN:
+            scene = _without_some(dice, scene, words["between"])
+        return f"{_capital(scene)}{words['before']}{dice.choice(loose['ends'])}"
     do, do2 = dice.sample(topic["do"], 2)
     about, about2 = dice.sample(topic["about"], 2)
     frame = dice.choice(words["ask_do"] + words["ask_about"])
@@ -132,6 +139,12 @@ def _loose(dice: random.Random, loose: dict[str, list[str]], count: int, between
     kinds = ["topic"] + [dice.choice(("topic", "any")) for _ in range(count - 1)]
     dice.shuffle(kinds)
     return between.join(dice.choice(loose[kind]) for kind in kinds)
+
+
+def _without_some(dice: random.Random, text: str, between: str) -> str:
+    """Return a scene with a quarter of its words (or characters) left out, so that none is learned by heart."""
+    words = text.split(between) if between else list(text)
+    return between.join(word for word in words if dice.random() > 0.25) or text
 
 
 def _fill(dice: random.Random, frame: str, **blanks: str) -> str:

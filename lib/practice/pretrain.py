@@ -29,7 +29,7 @@ from lib.trainer import quiet
 SEED = 20261122
 VOCABULARY = 4096
 LONGEST = 512
-BATCH, STEPS, RATE = 64, 3600, 4e-3
+BATCH, STEPS, RATE = 64, 3600, 3e-3
 QUESTIONS = 0.2  # what a token of a question counts, where one of an answer counts 1
 START, END = "<|im_start|>", "<|im_end|>"
 

@@ -289,7 +289,7 @@ def _after_space(text: str, at: int) -> int:
 
 def _next_row(key: bytes) -> re.Pattern[str]:
     """Return what finds, behind a broken row, the beginning of one that has the first row's first field."""
-    name = re.search(r'"(?:[^"\\]|\\.)*"', key.decode("utf-8"))
+    name = re.search(r'"(?:[^"\\]|\\.)*"', key.decode("utf-8", "replace"))
     field = rf"{re.escape(name[0])}\s*:" if name else r'["}]'
     return re.compile(rf"[,}}\]]\s*(?=\{{\s*{field})")
 

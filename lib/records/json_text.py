@@ -12,8 +12,10 @@ from typing import Any
 
 import orjson
 
-# Integers beyond these limits come out of orjson as floats of at least this size.
+# Integers beyond 64 bits come out of orjson as floats of at least this size.
 _LIMIT = float(1 << 63)
+# Levels of nesting that are read; Python gives up at some 1000, in one place sooner than in another.
+DEEPEST = 200
 
 
 class BadNumberError(ValueError):
@@ -41,15 +43,22 @@ def loads(line: bytes) -> Any:
 def decode(text: str, at: int) -> tuple[Any, int]:
     """Return the JSON value that begins at `at`, exactly, and where it ends. Raises as `loads` does."""
     try:
-        return _EXACT.raw_decode(text, at)
+        value, end = _EXACT.raw_decode(text, at)
     except (json.JSONDecodeError, BadNumberError):
         raise
     except ValueError as error:  # an integer of more than 4300 digits
         raise BadNumberError(str(error)) from error
+    if _deeper(value, DEEPEST):
+        raise RecursionError
+    return value, end
 
 
-def doubtful(value: Any) -> bool:
-    """Return whether orjson may have changed a number in `value`: a float as large as such an integer."""
+def doubtful(value: Any, left: int = DEEPEST) -> bool:
+    """Return whether `value` must be read again slowly.
+
+    So it is where orjson may have changed a number, a float as large as an integer it cannot hold, and where
+    nesting goes deeper than `left` levels.
+    """
     if type(value) is dict:
         value = value.values()
     elif type(value) is not list:
@@ -61,9 +70,17 @@ def doubtful(value: Any) -> bool:
         if kind is float:
             if not -_LIMIT < one < _LIMIT:
                 return True
-        elif (kind is dict or kind is list) and doubtful(one):
+        elif one and (kind is dict or kind is list) and (not left or doubtful(one, left - 1)):
             return True
     return False
+
+
+def _deeper(value: Any, left: int) -> bool:
+    if type(value) is dict:
+        value = value.values()
+    elif type(value) is not list:
+        return False
+    return any(not left or _deeper(one, left - 1) for one in value if type(one) in (dict, list))
 
 
 def _finite(text: str) -> float:

@@ -178,21 +178,7 @@ def _utf8(head: bytes, encoding: str, *, whole: bool) -> bytes:
 def _array(shape: Shape, rest: bytes) -> Shape:
     """Complete the shape of an array from what stands behind its bracket."""
     found = _FIRST_KEY.match(rest)
-    key = found[1] if found else b""
-    unwrap = ""
-    if _WRAPPED.match(rest):
-        unwrap = "row"
-    return Shape(
-        shape.path,
-        shape.size,
-        "array",
-        shape.encoding,
-        shape.begin,
-        shape.begin_line,
-        key,
-        shape.inside,
-        unwrap,
-    )
+    return replace(shape, key=found[1] if found else b"", unwrap="row" if _WRAPPED.match(rest) else "")
 
 
 def _objects(shape: Shape, text: bytes, front: bytes, begin: int, whole: bool) -> Shape:

@@ -188,7 +188,8 @@ def _local(job: jobs.Job) -> None:
     with st.container(horizontal=True):
         if job.state in ACTIVE and st.button(t("jobs.stop"), icon=":material/stop:", key=f"stop_{job.id}"):
             jobs.stop(job.id)
-            st.toast(t("jobs.stopping"))
+    if job.state == "running" and job.folder.stop_wanted():
+        st.caption(t("jobs.stopping"))
     with st.expander(t("jobs.settings"), icon=":material/tune:"):
         st.json(job.folder.asked(), expanded=True)
     with st.expander(t("jobs.log"), icon=":material/article:"):

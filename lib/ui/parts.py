@@ -100,7 +100,6 @@ def choose_dataset(dataset: datasets.Dataset) -> None:
     me.dataset, me.files, me.shown_file, me.row = dataset.id, [], "", 0
     me.format, me.fields, me.conversion, me.converting = "", {}, "", ""
     forget(["kept"])
-    st.toast(t("data.chosen", name=dataset.name), icon=":material/check:")
     st.rerun()
 
 

@@ -8,7 +8,7 @@ import streamlit as st
 
 from lib import words
 from lib.errors import AppError
-from lib.ui.state import forget, state
+from lib.ui.state import state
 
 
 def t(key: str, **facts: Any) -> str:
@@ -23,11 +23,6 @@ def explain(error: AppError | dict[str, Any]) -> str:
 
 def language_switch() -> None:
     """Draw the language switch. Choosing a language keeps everything else as it is."""
-
-    def chosen() -> None:
-        st.query_params["lang"] = lang
-
-    forget(["language"])  # every page draws it anew, from State
     lang = st.segmented_control(
         t("frame.language"),
         list(words.languages()),
@@ -38,6 +33,5 @@ def language_switch() -> None:
         key="language",
     )
     if lang and lang != state().lang:
-        state().lang = lang
-        chosen()
+        state().lang = st.query_params["lang"] = lang
         st.rerun()

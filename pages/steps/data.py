@@ -53,11 +53,10 @@ with st.container(border=True), parts.calm():
                     hub.parse(me.hub_text), endpoint, token=hub.token_from_environment()
                 )
         if me.listing:
-            chosen = parts.file_picker(me.listing)
-            size = sum(file.size for file in chosen)
-            label = t("data.fetch", n=len(chosen), size=size)
-            if st.button(label, type="primary", disabled=not chosen, key="fetch"):
-                me.download = datasets.fetch(me.listing, chosen).id
+            picked = parts.file_picker(me.listing)
+            label = t("data.fetch", n=len(picked), size=sum(file.size for file in picked))
+            if st.button(label, type="primary", disabled=not picked, key="fetch"):
+                me.download = datasets.fetch(me.listing, picked).id
         live.download(me)
 
     elif me.source == "upload":
@@ -96,4 +95,7 @@ if kept:
         if pick and pick != me.dataset:
             parts.choose_dataset(datasets.get(pick))
 
-nav.onward("data", ready=visit.dataset(me) is not None)
+chosen = visit.dataset(me)
+if chosen:
+    st.markdown(t("data.chosen", name=parts.plain(chosen.name), icon=":green[:material/check_circle:]"))
+nav.onward("data", ready=chosen is not None)

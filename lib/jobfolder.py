@@ -68,7 +68,7 @@ class JobFolder:
     def process(self) -> psutil.Process | None:
         """Return the process at work here, or None. A reused process id is not mistaken for ours."""
         known = read_json(self.path / "process.json")
-        if not isinstance(known, dict):
+        if not isinstance(known, dict) or not {"pid", "started"} <= known.keys():
             return None
         try:
             process = psutil.Process(known["pid"])

@@ -41,7 +41,7 @@ def language_of(locale: str | None) -> str:
     return code if code in languages() else "en"
 
 
-def say(lang: str, key: str, **facts: Any) -> str:
+def say(lang: str, key: str, /, **facts: Any) -> str:
     """Return the sentence `key` in `lang` with its blanks filled. A missing key is a bug: KeyError."""
     sentences = catalog(lang)
     if key not in sentences and f"{key}.other" in sentences:

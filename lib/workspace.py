@@ -3,7 +3,8 @@
     $FIRSTTUNE_HOME (or ~/FirstTune)
       datasets/ID/       what was downloaded or uploaded, with dataset.json
       conversions/ID/    train.jsonl, validation.jsonl, set_aside.jsonl, manifest.json
-      jobs/ID/           one folder per job (lib/jobfolder.py); jobs.db beside them is the list
+      jobs/ID/           one folder per job (lib/jobfolder.py)
+      jobs.db, runner/   the list of jobs, and the folder of the process that works it off (lib/jobs.py)
       models/            base models fetched from the Hub
       visit.json         where the visitor was, for "continue where you left"
 

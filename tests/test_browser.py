@@ -201,7 +201,7 @@ def test_the_whole_walk(server: Server, browser: Browser, lang: str, locale: str
     done("4-settings")
     press(page, "onward_settings")
 
-    expect(page.get_by_test_id("stBadge").or_(page.locator(".stBadge")).first).to_be_visible()
+    expect(page.locator(".stMarkdownBadge").first).to_be_visible()
     expect(page.locator("canvas, .vega-embed svg").first).to_be_visible(timeout=60_000)
     shoot(page, f"{lang}-{width}-5-running")
     expect(key(page, "onward_jobs").get_by_role("button")).to_be_enabled(timeout=120_000)
@@ -343,6 +343,6 @@ def test_a_killed_app_finds_its_running_job_again(
     page = visit(browser, f"{server.url}/jobs")
     expect(page.get_by_text("long").first).to_be_visible()
     press(page, f"stop_{job.id}")
-    expect(page.locator(".stBadge, [data-testid=stBadge]").filter(has_text="Stopped")).to_be_visible(
+    expect(page.locator(".stMarkdownBadge").filter(has_text="Stopped")).to_be_visible(
         timeout=60_000
     )

@@ -142,7 +142,7 @@ def _loose(dice: random.Random, loose: dict[str, list[str]], count: int, between
 
 
 def _without_some(dice: random.Random, text: str, between: str) -> str:
-    """Return a scene with a quarter of its words (or characters) left out, so that none is learned by heart."""
+    """Return a scene less a quarter of its words or characters, so that it is not learned by heart."""
     words = text.split(between) if between else list(text)
     return between.join(word for word in words if dice.random() > 0.25) or text
 

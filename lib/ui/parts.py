@@ -67,7 +67,7 @@ def bubbles(conversation: Conversation) -> None:
     for message in conversation.messages:
         with st.chat_message(message.role, avatar=_AVATARS.get(message.role)):
             st.caption(t(f"role.{message.role}"))
-            st.text(message.content)
+            st.text(message.content[:20_000])  # as lib/ui/table.py: more than anyone reads
 
 
 def numbers(*pairs: tuple[str, str]) -> None:

@@ -19,6 +19,7 @@ from lib.ui.words import explain, t
 
 ROWS = 25  # a page of the table; every rerun sends the table again, so it stays small
 CELL = 160  # characters of a cell; the whole value is shown under the table
+LONG = 20_000  # characters of a field shown in full: more than anyone reads, and sent again with every rerun
 
 
 def choose_files(me: State, files: list[Path]) -> list[Path]:
@@ -91,10 +92,13 @@ def in_full(record: Record | Broken) -> None:
         st.code(record.raw, language=None, wrap_lines=True)
         return
     fields = record.value if isinstance(record.value, dict) else {"": record.value}
-    with st.container(height=340, border=False):
-        for name, value in fields.items():
+    for name, value in fields.items():
+        text = _text(value)
+        with st.container(gap="xxsmall"):
             st.caption(str(name))
-            st.text(_text(value))
+            st.text(text[:LONG])
+            if len(text) > LONG:
+                st.caption(t("convert.cut_here", n=len(text) - LONG))
 
 
 def mapping(me: State, page: Page) -> formats.Mapping:
@@ -171,8 +175,7 @@ def preview(record: Record | Broken, mapping: formats.Mapping) -> None:
     except AppError as error:
         parts.sorry(explain(error))
         return
-    with st.container(height=340, border=False):
-        parts.bubbles(conversation)
+    parts.bubbles(conversation)
 
 
 def split_sentence(me: State) -> str:

@@ -123,7 +123,7 @@ def inspect(
         "head": [_shown(row) for row in head[:rows]],
     }
     lines = [
-        f"{file}: {shape.kind}, {shape.encoding}, {total} rows, columns: {', '.join(answer['columns'])}",
+        f"{file}: {shape.format}, {shape.encoding}, {total} rows, columns: {', '.join(answer['columns'])}",
         f"format: {guess.format or 'not recognised'} "
         + " ".join(f"{role}={column}" for role, column in guess.fields.items()),
     ]
@@ -216,8 +216,7 @@ def train(
     """Start a training job on this computer. It goes on when this command ends."""
     backend = backends.BACKENDS["local"]
     asked = _model(model, endpoint)
-    settings = params.defaults(backend.ranges, practice=model == "practice")
-    settings |= params.checked(dict(_pair(one) for one in given or []), backend.ranges)
+    settings = params.checked(dict(_pair(one) for one in given or []), backend.ranges)
     manifest = converting.manifest(data) or {}
     system = system or str(manifest.get("mapping", {}).get("system", ""))
     job = backend.start(data.resolve().name, data, asked, settings, system)

@@ -343,6 +343,4 @@ def test_a_killed_app_finds_its_running_job_again(
     page = visit(browser, f"{server.url}/jobs")
     expect(page.get_by_text("long").first).to_be_visible()
     press(page, f"stop_{job.id}")
-    expect(page.locator(".stMarkdownBadge").filter(has_text="Stopped")).to_be_visible(
-        timeout=60_000
-    )
+    expect(page.locator(".stMarkdownBadge").filter(has_text="Stopped")).to_be_visible(timeout=60_000)

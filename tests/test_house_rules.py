@@ -102,7 +102,7 @@ def test_every_error_has_a_sentence(path: Path) -> None:
     for call in calls(path):
         called = call.func.id if isinstance(call.func, ast.Name) else getattr(call.func, "attr", "")
         if called in kinds and call.args and isinstance(call.args[0], ast.Constant):
-            key = call.args[0].value
+            key = str(call.args[0].value)
             assert words.has(f"error.{key}"), f"line {call.lineno}: no sentence error.{key}"
             blanks = blanks_of(words.catalog("en")[f"error.{key}"])
             given = {keyword.arg for keyword in call.keywords}

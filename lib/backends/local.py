@@ -26,7 +26,11 @@ class Local(Backend):
         return ["error.backend.local.missing"] if worker.missing_packages() else []
 
     def start(self, name: str, data: Path, model: Model, settings: Settings, system: str) -> jobs.Job:
-        """Queue a training job. Its folder gets the data, so the conversion may be deleted meanwhile."""
+        """Queue a training job. Its folder gets the data, so the conversion may be deleted meanwhile.
+
+        A setting that is not given has its default.
+        """
+        settings = params.defaults(self.ranges, practice=model["kind"] == "practice") | settings
         asked = self.asked(data, _looked_at(model), settings, system)
         if self.missing():
             raise BackendError("backend.local.missing")

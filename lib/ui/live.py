@@ -152,7 +152,7 @@ def _ledger(me: State, manifest: dict[str, object]) -> None:
                         icon=":material/download:",
                         key=f"get_{name}",
                     )
-        st.caption(t("convert.saved", folder=str(folder)))
+        st.caption(t("convert.saved", folder=parts.literal(str(folder))))
 
 
 def _local(job: jobs.Job) -> None:

@@ -38,7 +38,7 @@ def calm() -> Iterator[None]:
 
 def sorry(sentence: str) -> None:
     """Show what went wrong."""
-    st.error(sentence, icon=":material/error:")
+    st.error(literal(sentence), icon=":material/error:")
 
 
 def empty(icon: str, title: str, body: str, label: str, to: str) -> None:
@@ -80,8 +80,12 @@ def numbers(*pairs: tuple[str, str]) -> None:
 def plain(text: str, most: int = 80) -> str:
     """Return text for a label: Markdown signs made harmless, one line, at most `most` characters."""
     line = " ".join(text.split())
-    line = line if len(line) <= most else f"{line[: most - 1]}…"
-    return re.sub(r"([\\`*_{}\[\]<>()#+!|~$:-])", r"\\\1", line)
+    return literal(line if len(line) <= most else f"{line[: most - 1]}…")
+
+
+def literal(text: str) -> str:
+    """Return text that Markdown shows as it is. Data may hold links and images, which must not be fetched."""
+    return re.sub(r"([\\`*_{}\[\]<>()#+!|~$:-])", r"\\\1", text)
 
 
 def secret(variable: str, typed: str) -> str:
@@ -105,7 +109,7 @@ def choose_dataset(dataset: datasets.Dataset) -> None:
 
 def dataset_caption(dataset: datasets.Dataset) -> str:
     """Return where a dataset came from, in a few words."""
-    return t(f"data.was_{dataset.source}", where=dataset.repo or ", ".join(dataset.files[:2]))
+    return t(f"data.was_{dataset.source}", where=literal(dataset.repo or ", ".join(dataset.files[:2])))
 
 
 def file_picker(listing: hub.Listing) -> list[hub.RemoteFile]:
@@ -114,9 +118,9 @@ def file_picker(listing: hub.Listing) -> list[hub.RemoteFile]:
         t(
             "data.listed",
             n=len(listing.files),
-            repo=listing.ref.repo,
+            repo=literal(listing.ref.repo),
             size=sum(file.size for file in listing.files),
-            license=listing.license or t("data.no_license"),
+            license=literal(listing.license) or t("data.no_license"),
             commit=listing.commit[:8],
         )
     )

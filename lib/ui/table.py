@@ -42,7 +42,7 @@ def choose_files(me: State, files: list[Path]) -> list[Path]:
                 chosen,
                 default=me.shown_file,
                 required=True,
-                format_func=lambda name: known[name].name,
+                format_func=lambda name: parts.plain(known[name].name),
                 key="shown_file",
             )
             or chosen[0]
@@ -62,7 +62,15 @@ def records(me: State) -> Page:
     names = reading.columns([row.value for row in page.rows if isinstance(row, Record)])
     table = pd.DataFrame([{"#": row.number, **_cells(row, names)} for row in page.rows])
     with spot:
-        st.caption(t("convert.file_line", n=total, name=path.name, kind=shape.kind, encoding=shape.encoding))
+        st.caption(
+            t(
+                "convert.file_line",
+                n=total,
+                name=parts.literal(path.name),
+                kind=shape.format,
+                encoding=shape.encoding,
+            )
+        )
         event = st.dataframe(
             table,
             hide_index=True,
@@ -95,7 +103,7 @@ def in_full(record: Record | Broken) -> None:
     for name, value in fields.items():
         text = _text(value)
         with st.container(gap="xxsmall"):
-            st.caption(str(name))
+            st.caption(parts.literal(str(name)) or "-")
             st.text(text[:LONG])
             if len(text) > LONG:
                 st.caption(t("convert.cut_here", n=len(text) - LONG))
@@ -116,7 +124,7 @@ def mapping(me: State, page: Page) -> formats.Mapping:
     elif guess.format:
         st.caption(t("convert.found", format=t(f"format.{guess.format}"), reason=t(f"reason.{guess.reason}")))
     else:
-        st.caption(t("convert.not_found", columns=", ".join(columns)))
+        st.caption(t("convert.not_found", columns=parts.literal(", ".join(columns))))
 
     names = list(formats.FORMATS)
     fallback = me.format or "qa"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from lib import conversions, datasets, jobs
 from lib.errors import AppError
+from lib.ui import parts
 from lib.ui.state import State
 from lib.ui.words import t
 
@@ -22,9 +23,9 @@ def told(visitor: State) -> str:
     """Say what the visitor has so far, in a sentence."""
     job = _job(visitor)
     if job:
-        return t("welcome.has_job", name=job.name, state=t(f"state.{job.state}"))
+        return t("welcome.has_job", name=parts.plain(job.name), state=t(f"state.{job.state}"))
     found = dataset(visitor)
-    name = found.name if found else ""
+    name = parts.plain(found.name) if found else ""
     if conversions.manifest(visitor.conversion):
         return t("welcome.has_conversion", name=name)
     return t("welcome.has_dataset", name=name)

@@ -67,9 +67,12 @@ PARAMS: dict[str, Param] = {
 PRACTICE: Settings = {"learning_rate": 5e-3, "epochs": 8, "max_length": 256, "lora_dropout": 0}
 
 
-def defaults(ranges: Ranges, *, practice: bool = False) -> Settings:
-    """Return the settings to start from at a place that allows `ranges`, each at its nearest stop."""
-    wished = {name: row.default for name, row in PARAMS.items()} | (PRACTICE if practice else {})
+def defaults(ranges: Ranges, instead: Settings | None = None) -> Settings:
+    """Return the settings to start from at a place that allows `ranges`, each at its nearest stop.
+
+    `instead`: values that suit this place or model better than the rows' own.
+    """
+    wished = {name: row.default for name, row in PARAMS.items()} | (instead or {})
     return {name: nearest(name, wished[name], ranges) for name in PARAMS if name in ranges}
 
 

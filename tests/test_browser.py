@@ -81,7 +81,7 @@ def server(workspace: Path, tmp_path: Path) -> Iterator[Server]:
     app.kill()
     log.close()
     for job in jobs.listing():
-        if job.state in ("queued", "running"):
+        if job.backend == "local" and job.state in ("queued", "running"):
             jobs.stop(job.id)
             jobs.wait(job.id)
     assert "Traceback" not in (tmp_path / "app.log").read_text(encoding="utf-8")
@@ -240,6 +240,57 @@ def test_settings_survive_leaving_the_page_and_a_reload(server: Server, browser:
     page.reload()
     settle(page)
     expect(key(page, "system").get_by_role("textbox")).to_have_value("Be brief.")
+
+
+def test_another_place_and_a_reset_move_the_sliders(server: Server, browser: Browser) -> None:
+    page = visit(browser, server.url)
+    step(page, "en", 1)
+    press(page, "use_sample")
+    expect(key(page, "onward_data").get_by_role("button")).to_be_enabled()
+    press(page, "onward_data")
+    press(page, "write")
+    expect(key(page, "onward_convert").get_by_role("button")).to_be_enabled()
+    press(page, "onward_convert")
+    epochs = page.locator("[class*=st-key-param_epochs]").get_by_role("slider")
+    expect(epochs).to_be_visible()
+    settle(page)
+    assert page.get_by_test_id("stMain").evaluate("e => e.scrollTop") == 0
+    usual = epochs.get_attribute("aria-valuetext")
+    epochs.focus()
+    page.keyboard.press("ArrowRight")
+    expect(epochs).not_to_have_attribute("aria-valuetext", str(usual))
+    settle(page)
+    press(page, "reset")
+    expect(epochs).to_have_attribute("aria-valuetext", str(usual))
+    key(page, "place").get_by_role("radio").nth(1).click()
+    expect(epochs).to_have_attribute("aria-valuetext", "3")
+    rate = page.locator("[class*=st-key-param_learning_rate]").get_by_role("slider")
+    expect(rate).to_have_attribute("aria-valuetext", "1e-4")
+    accessible(page, "siliconflow")
+    shoot(page, "en-1280-4-siliconflow")
+    press(page, "onward_settings")
+    expect(page.get_by_text("Qwen/Qwen2.5-7B-Instruct")).to_be_visible()
+    settle(page)
+    shoot(page, "en-1280-5-siliconflow")
+    accessible(page, "by hand")
+
+
+def test_the_dataset_chosen_last_is_the_one(server: Server, browser: Browser, tmp_path: Path) -> None:
+    (tmp_path / "mine.jsonl").write_text('{"question": "a?", "answer": "b"}\n' * 3, encoding="utf-8")
+    page = visit(browser, server.url)
+    step(page, "en", 1)
+    press(page, "use_sample")
+    expect(key(page, "onward_data").get_by_role("button")).to_be_enabled()
+    key(page, "source").get_by_text("Path").click()
+    box = key(page, "path_text").get_by_role("textbox")
+    box.fill(str(tmp_path / "mine.jsonl"))
+    box.blur()
+    press(page, "use_path")
+    kept = page.locator("[class*=st-key-kept_]")
+    expect(kept.get_by_role("radio", checked=True)).to_have_count(1)
+    expect(page.get_by_text("Chosen: mine.jsonl")).to_be_visible()
+    kept.get_by_text("tea-leaf-reader").click()
+    expect(page.get_by_text("Chosen: tea-leaf-reader")).to_be_visible()
 
 
 def test_changing_the_language_keeps_everything_else(server: Server, browser: Browser) -> None:

@@ -23,8 +23,8 @@ def test_only_what_a_place_accepts_can_be_chosen(ranges: params.Ranges) -> None:
         stops = params.stops(name, ranges)
         assert stops, name
         assert all(low <= stop <= high for stop in stops)
-    for practice in (True, False):
-        for name, value in params.defaults(ranges, practice=practice).items():
+    for instead in (params.PRACTICE, {}):
+        for name, value in params.defaults(ranges, instead).items():
             assert value in params.stops(name, ranges)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import orjson
 import pytest
 
-from lib import backends, conversions, convert, datasets, formats, hub, jobs, params, worker
+from lib import backends, conversions, convert, datasets, formats, hub, jobs, worker
 from lib.errors import JobError
 from lib.jobfolder import JobFolder
 from lib.workspace import room
@@ -225,7 +225,7 @@ def test_a_model_of_the_hub_is_fetched_and_trained_and_a_stop_can_be_taken_back(
     source.write_bytes(orjson.dumps(ROWS))
     convert.convert(convert.Request((source,), tmp_path / "tea", formats.Mapping("qa", MAPPING.fields)))
     local = backends.BACKENDS["local"]
-    settings = params.defaults(local.ranges, practice=True) | {"epochs": 30, "batch_size": 4}
+    settings = local.defaults({"kind": "practice"}) | {"epochs": 30, "batch_size": 4}
     practice = ROOT / "lib" / "practice" / "model"
     with FakeHub() as fake:
         fake.add_repo("org/tiny", {path.name: path for path in practice.iterdir()}, kind="model")

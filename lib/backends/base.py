@@ -38,6 +38,11 @@ class Backend(ABC):
         """Return the base models it offers by name; none where the visitor brings one."""
         return ()
 
+    def defaults(self, model: Model) -> Settings:
+        """Return the settings to start from here with a model."""
+        del model
+        return params.defaults(self.ranges)
+
     def check(self, data: Path) -> check.Report:
         """Check a conversion's training file against the rules of this place."""
         return check.check_file(self.train_file(data), check.targets()[self.target])

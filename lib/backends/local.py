@@ -25,12 +25,16 @@ class Local(Backend):
         """Return one key where a package of the trainer is not installed."""
         return ["error.backend.local.missing"] if worker.missing_packages() else []
 
+    def defaults(self, model: Model) -> Settings:
+        """Return the settings to start from; the practice model's own were measured."""
+        return params.defaults(self.ranges, params.PRACTICE if model["kind"] == "practice" else None)
+
     def start(self, name: str, data: Path, model: Model, settings: Settings, system: str) -> jobs.Job:
         """Queue a training job. Its folder gets the data, so the conversion may be deleted meanwhile.
 
         A setting that is not given has its default.
         """
-        settings = params.defaults(self.ranges, practice=model["kind"] == "practice") | settings
+        settings = self.defaults(model) | settings
         asked = self.asked(data, _looked_at(model), settings, system)
         if self.missing():
             raise BackendError("backend.local.missing")

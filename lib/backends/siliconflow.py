@@ -41,6 +41,16 @@ RANGES = {
     "lora_alpha": (1.0, 128.0),
     "lora_dropout": (0.0, 1.0),
 }
+# What the guide suggests in the same table.
+SUGGESTED = {
+    "learning_rate": 1e-4,
+    "epochs": 3.0,
+    "batch_size": 8.0,
+    "max_length": 4096.0,
+    "lora_rank": 8.0,
+    "lora_alpha": 32.0,
+    "lora_dropout": 0.05,
+}
 # ft:LoRA/Qwen/Qwen2.5-7B-Instruct:ACCOUNT:TASK:ID, with -ckpt_step_N for a checkpoint. Source: the guide's
 # last step and siliconflow/siliconcloud-cookbook, 2026-11-22.
 TUNED = re.compile(r"ft:[\w./-]+:[^\s:]+:[^\s:]+:[A-Za-z0-9]{8,}(-ckpt_step_\d+)?")
@@ -66,6 +76,11 @@ class SiliconFlow(Backend):
     def models(self) -> tuple[str, ...]:
         """Return the base models of its form."""
         return MODELS
+
+    def defaults(self, model: Model) -> Settings:
+        """Return what its guide suggests."""
+        del model
+        return params.defaults(self.ranges, SUGGESTED)
 
     def start(self, name: str, data: Path, model: Model, settings: Settings, system: str) -> jobs.Job:
         """Put the job into the list, for the visitor to start in the console."""

@@ -221,7 +221,7 @@ def _by_hand(job: jobs.Job) -> None:
     for field, value in backend.console_values(job):
         with st.container(horizontal=True, vertical_alignment="center"):
             st.markdown(f"**{t(f'place.{job.backend}.{field}')}**", width=180)
-            st.code(value, language=None)
+            st.code(value, language=None, wrap_lines=True)
     left, right = st.columns(2)
     with left:
         chosen = st.selectbox(

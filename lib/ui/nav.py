@@ -119,7 +119,11 @@ button:focus-visible{outline:2px solid var(--st-primary-color);outline-offset:3p
 }
 """
 _JS = """
+let shown = null
 export default function ({ data, parentElement, setTriggerValue }) {
+  // the next page begins at its top, however far down this one was read
+  if (shown !== null && shown !== data.at) document.querySelector("[data-testid=stMain]")?.scrollTo(0, 0)
+  shown = data.at
   const list = parentElement.querySelector("ol")
   list.setAttribute("aria-label", data.label)
   list.setAttribute("lang", data.lang)

@@ -13,7 +13,7 @@ from lib import datasets, hub
 from lib.chat import Conversation
 from lib.errors import AppError
 from lib.ui import nav
-from lib.ui.state import forget, state
+from lib.ui.state import state
 from lib.ui.words import explain, t
 
 
@@ -72,7 +72,7 @@ def bubbles(conversation: Conversation) -> None:
 
 def numbers(*pairs: tuple[str, str]) -> None:
     """Draw label and value pairs as tiles in a row that wraps."""
-    with st.grid(len(pairs), min_column_width=130):
+    with st.grid(len(pairs), min_column_width=150):
         for label, value in pairs:
             st.metric(label, value, border=True, height="stretch")
 
@@ -103,7 +103,6 @@ def choose_dataset(dataset: datasets.Dataset) -> None:
     me = state()
     me.dataset, me.files, me.shown_file, me.row = dataset.id, [], "", 0
     me.format, me.fields, me.conversion, me.converting = "", {}, "", ""
-    forget(["kept"])
     st.rerun()
 
 

@@ -5,33 +5,37 @@ from __future__ import annotations
 import streamlit as st
 
 from lib import params
+from lib.backends import Backend, Model
 from lib.estimate import Amount, Plan
 from lib.params import Ranges, Settings
 from lib.ui import parts
-from lib.ui.state import State, forget
+from lib.ui.state import State
 from lib.ui.words import t
 
 
-def settled(me: State, ranges: Ranges, model: dict[str, str] | None) -> Settings:
+def settled(me: State, backend: Backend, model: Model | None) -> Settings:
     """Return the visitor's settings for a place and model; a change of either starts from its defaults."""
-    start = params.defaults(ranges, practice=_practice(model))
-    kind = f"{me.place}/{'practice' if _practice(model) else 'real'}"
+    start = backend.defaults(model or {"kind": ""})
+    kind = f"{backend.name}/{'practice' if model and model['kind'] == 'practice' else 'real'}"
     if me.settings_for != kind:
         me.settings_for, me.settings = kind, start
-        _forget()
-    return {name: params.nearest(name, me.settings.get(name, value), ranges) for name, value in start.items()}
+        me.settings_round += 1
+    return {
+        name: params.nearest(name, me.settings.get(name, value), backend.ranges)
+        for name, value in start.items()
+    }
 
 
-def one(name: str, value: float, ranges: Ranges) -> float:
+def one(me: State, name: str, ranges: Ranges) -> None:
     """Draw one hyperparameter: its slider, what the value means, and the fold-out that explains it."""
     row = params.PARAMS[name]
-    chosen = st.select_slider(
+    me.settings[name] = st.select_slider(
         t(f"param.{name}.name"),
         params.stops(name, ranges),
-        value,
+        me.settings[name],
         format_func=row.show,
         help=t(f"param.{name}.what"),
-        key=_key(name),
+        key=f"param_{name}_{me.settings_round}",  # another round: the slider takes its value from State again
     )
     st.caption(
         f"{t(f'param.{name}.what')} {t(f'param.{name}.exam')}" if row.main else t(f"param.{name}.what")
@@ -41,13 +45,12 @@ def one(name: str, value: float, ranges: Ranges) -> float:
             st.markdown(t(f"param.{name}.lower"))
             st.markdown(t(f"param.{name}.higher"))
             st.markdown(t(f"param.{name}.usual"))
-    return chosen
 
 
-def reset(me: State, ranges: Ranges, model: dict[str, str] | None) -> None:
+def reset(me: State, backend: Backend, model: Model | None) -> None:
     """Go back to the defaults of this place and model."""
-    me.settings = params.defaults(ranges, practice=_practice(model))
-    _forget()
+    me.settings_for = ""
+    settled(me, backend, model)
 
 
 def meaning(plan: Plan, amount: Amount, settings: Settings) -> None:
@@ -77,15 +80,3 @@ def meaning(plan: Plan, amount: Amount, settings: Settings) -> None:
         )
     key = "settings.time_measured" if plan.measured_here else "settings.time_estimate"
     st.caption(t(key) if plan.seconds is not None else t("settings.time_unknown"))
-
-
-def _practice(model: dict[str, str] | None) -> bool:
-    return model is not None and model["kind"] == "practice"
-
-
-def _key(name: str) -> str:
-    return f"param_{name}"
-
-
-def _forget() -> None:
-    forget(_key(name) for name in params.PARAMS)

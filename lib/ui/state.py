@@ -6,7 +6,6 @@ State holds names and choices, never data or work: those lie on disk. It is writ
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
@@ -67,6 +66,7 @@ class State:
     lang: str = field(default="", metadata={"kept": False})
     api_key: str = field(default="", metadata={"kept": False})
     listing: hub.Listing | None = field(default=None, metadata={"kept": False})
+    settings_round: int = field(default=0, metadata={"kept": False})  # counts the times they were set anew
     uploaded: str = field(default="", metadata={"kept": False})
     turns: dict[str, list[Turn]] = field(default_factory=dict, metadata={"kept": False})
     written: dict[str, Any] = field(default_factory=dict, metadata={"kept": False})
@@ -96,12 +96,6 @@ def start_afresh() -> None:
     lang = state().lang
     st.session_state.clear()
     st.session_state[KEY] = State(lang=lang)
-
-
-def forget(keys: Iterable[str]) -> None:
-    """Let the widgets with these keys take their value from State again."""
-    for key in keys:
-        st.session_state.pop(key, None)
 
 
 def _kept(held: State) -> list[tuple[Any, Any]]:

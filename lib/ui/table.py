@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 from typing import Any
+from zlib import crc32
 
 import orjson
 import pandas as pd
@@ -14,7 +15,7 @@ from lib import records as reading
 from lib.errors import AppError
 from lib.records import Broken, Page, Record
 from lib.ui import parts
-from lib.ui.state import State, forget
+from lib.ui.state import State
 from lib.ui.words import explain, t
 
 ROWS = 25  # a page of the table; every rerun sends the table again, so it stays small
@@ -113,12 +114,12 @@ def mapping(me: State, page: Page) -> formats.Mapping:
     """Draw which column is which role; what was found automatically is filled in."""
     rows = [row.value for row in page.rows if isinstance(row, Record)]
     columns = reading.columns(rows)
+    these = crc32(repr((me.dataset, columns)).encode())  # widgets of other columns keep their own values
     guess = formats.detect(rows)
     if not set(me.fields.values()) <= set(columns) or me.format not in formats.FORMATS:
         me.format, me.fields = (
             (guess.format, dict(guess.fields)) if guess.format in formats.FORMATS else ("", {})
         )
-        forget(["format", *(f"field_{role}" for role in formats.ROLES)])
     if guess.format in formats.DECLINED:
         st.warning(t(f"format.{guess.format}"), icon=":material/block:")
     elif guess.format:
@@ -134,7 +135,7 @@ def mapping(me: State, page: Page) -> formats.Mapping:
             names,
             index=names.index(fallback),
             format_func=lambda name: t(f"format.{name}"),
-            key="format",
+            key=f"format_{these}",
         )
         form = formats.FORMATS[me.format]
         chosen: dict[str, str] = {}
@@ -146,7 +147,7 @@ def mapping(me: State, page: Page) -> formats.Mapping:
                 choices,
                 index=choices.index(current) if current in choices else 0,
                 format_func=lambda name: name or t("convert.no_column"),
-                key=f"field_{role}",
+                key=f"field_{role}_{me.format}_{these}",
             )
             if pick:
                 chosen[role] = pick

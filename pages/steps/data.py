@@ -90,7 +90,7 @@ if kept:
             format_func=lambda one: parts.plain(datasets.get(one).name),
             captions=[parts.dataset_caption(dataset) for dataset in kept],
             label_visibility="collapsed",
-            key="kept",
+            key=f"kept_{me.dataset}",  # another dataset, another widget: it takes its value from State
         )
         if pick and pick != me.dataset:
             parts.choose_dataset(datasets.get(pick))

@@ -36,20 +36,20 @@ with st.container(border=True):
 
 data = conversions.folder(me.conversion)
 amount = estimate.amount(data)
-me.settings = sliders.settled(me, backend.ranges, model)
+me.settings = sliders.settled(me, backend, model)
 
 left, right = st.columns([3, 2], gap="medium")
 with left:
     for name in params.PARAMS:
         if name in backend.ranges and params.PARAMS[name].main:
             with st.container(border=True):
-                me.settings[name] = sliders.one(name, me.settings[name], backend.ranges)
+                sliders.one(me, name, backend.ranges)
     with st.expander(t("settings.more"), icon=":material/tune:"):
         for name in params.PARAMS:
             if name in backend.ranges and not params.PARAMS[name].main:
-                me.settings[name] = sliders.one(name, me.settings[name], backend.ranges)
+                sliders.one(me, name, backend.ranges)
     if st.button(t("settings.reset"), icon=":material/restart_alt:", type="tertiary", key="reset"):
-        sliders.reset(me, backend.ranges, model)
+        sliders.reset(me, backend, model)
         st.rerun()
 
 with right, st.container(border=True):

@@ -41,6 +41,7 @@ import orjson
 import psutil
 from filelock import FileLock, Timeout
 
+from lib import estimate
 from lib.errors import AppError, JobError, UsageError, WorkspaceError
 from lib.jobfolder import JobFolder
 from lib.workspace import free_bytes, inside, new_id, room, root, told
@@ -223,14 +224,20 @@ def resume(job_id: str) -> Job:
 
 
 def measured_speed(model: dict[str, str]) -> float | None:
-    """Return the trained tokens per second of the last finished run of a model here, or None."""
+    """Return the tokens per second of the last finished run of a model here, or None.
+
+    In the tokens that `lib/estimate.py` counts by the text, not the model's own, so that a plan made with
+    them comes out right. A resumed run is passed over: its time is that of its last part alone.
+    """
     for job in listing("train"):
         if job.state != "done" or job.backend != "local":
             continue
-        then = job.folder.asked().get("model") or {}
-        speed = (job.folder.result() or {}).get("tokens_per_second")
-        if speed and all(then.get(name) == model.get(name) for name in ("kind", "id")):
-            return float(speed)
+        asked, result = job.folder.asked(), job.folder.result() or {}
+        then, seconds = asked.get("model") or {}, result.get("seconds_training")
+        same = all(then.get(name) == model.get(name) for name in ("kind", "id"))
+        if seconds and same and not result.get("resumed_at"):
+            read = estimate.amount(job.folder.path / "data").tokens * float(asked["settings"]["epochs"])
+            return read / float(seconds)
     return None
 
 

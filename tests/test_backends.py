@@ -229,7 +229,8 @@ def test_a_job_is_kept_with_the_values_to_enter_in_the_order_of_the_form(
         ("validation_file", str(home / "validation.jsonl")),
     ]
     assert [name for name, _ in fields[4:]] == list(RANGES)
-    assert dict(fields)["learning_rate"] == params.PARAMS["learning_rate"].show(settings["learning_rate"])
+    assert dict(fields)["learning_rate"] == "0.0002"
+    assert dict(fields)["batch_size"] == "8"
     assert all(words.has(f"place.siliconflow.{name}") for name, _ in fields)
     assert (home / "train.jsonl").read_bytes() == (data / "train.jsonl").read_bytes()
     (data / "validation.jsonl").write_bytes(b"")

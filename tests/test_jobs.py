@@ -580,12 +580,19 @@ def test_validation_questions_are_each_offered_once(tmp_path: Path) -> None:
     assert jobs.validation_questions(jobs.keep("none", {}, backend="siliconflow"), 3) == []
 
 
-def test_the_speed_is_that_of_the_last_finished_run_of_the_model(play: Play, workspace: Path) -> None:
+def test_the_speed_is_that_of_the_last_finished_run_of_the_model(
+    play: Play, workspace: Path, tmp_path: Path
+) -> None:
     model = {"kind": "path", "id": "/models/a"}
     assert jobs.measured_speed(model) is None
-    for name, speed in (("a", 100), ("a", 200), ("b", 900)):
-        job = jobs.submit("train", name, {"model": {"kind": "path", "id": f"/models/{name}"}})
-        job.folder.finish(tokens_per_second=speed)
+    turns = [{"role": "user", "content": "x" * 400}, {"role": "assistant", "content": "y" * 400}]
+    (tmp_path / "train.jsonl").write_bytes(
+        orjson.dumps({"messages": turns}) + b"\n"
+    )  # 200 tokens by estimate
+    for name, seconds in (("a", 6), ("a", 3), ("b", 1)):
+        asked = {"model": {"kind": "path", "id": f"/models/{name}"}, "settings": {"epochs": 3}}
+        job = jobs.submit("train", name, asked, data=tmp_path)
+        job.folder.finish(seconds_training=seconds)
         with sqlite3.connect(workspace / "jobs.db") as db:
             db.execute("update job set state = 'done' where id = ?", (job.id,))
         db.close()

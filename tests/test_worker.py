@@ -244,5 +244,5 @@ def test_a_model_of_the_hub_is_fetched_and_trained_and_a_stop_can_be_taken_back(
     assert result["step"] == result["steps"] and result["resumed_at"] >= stopped["step"]
     assert [event.state for event in jobs.events(job.id)].count("running") == 2
     assert jobs.validation_questions(done, 3)
-    assert jobs.measured_speed(model) == result["tokens_per_second"]
+    assert jobs.measured_speed(model) is None  # of a resumed run only the last part was timed
     assert backends.local.parameters(model) == result["parameters"] - result["parameters_trained"]

@@ -101,9 +101,7 @@ class SiliconFlow(Backend):
         if held_back.is_file() and held_back.stat().st_size:
             values.append(("validation_file", str(held_back)))
         settings = asked["settings"]
-        return values + [
-            (name, params.PARAMS[name].show(settings[name])) for name in RANGES if name in settings
-        ]
+        return values + [(name, _decimal(settings[name])) for name in RANGES if name in settings]
 
     def name_tuned(self, job: jobs.Job, name: str) -> None:
         """Keep the tuned model's name in the job's `result.json`; the job's state stays what was set."""
@@ -158,6 +156,11 @@ class SiliconFlow(Backend):
                 raise BackendError("backend.siliconflow.timeout", host=host, seconds=self.silence) from None
             problem = "cut" if begun or not isinstance(error, requests.ConnectionError) else "unreachable"
             raise BackendError(f"backend.siliconflow.{problem}", host=host) from None
+
+
+def _decimal(value: float) -> str:
+    """Return a number as a form takes it: 0.0001, not 1e-4."""
+    return f"{value:.10f}".rstrip("0").rstrip(".")
 
 
 class _Key(AuthBase):

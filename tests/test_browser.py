@@ -137,6 +137,26 @@ def press(page: Page, name: str) -> None:
     key(page, name).get_by_role("button").first.click()
 
 
+def sample(page: Page) -> None:
+    """Choose the bundled sample, and stay on the page where that is done."""
+    step(page, "en", 1)
+    press(page, "use_sample")
+    expect(key(page, "onward_data").get_by_role("button")).to_be_enabled()
+
+
+def own_endpoint(page: Page, url: str) -> None:
+    """Ask for a dataset of the Hub at an endpoint of one's own."""
+    step(page, "en", 1)
+    key(page, "source").get_by_text("Hugging Face").click()
+    key(page, "endpoint").get_by_role("combobox").click()
+    page.get_by_role("option").last.click()
+    own = key(page, "own_endpoint").get_by_role("textbox")
+    own.fill(url)
+    own.blur()
+    settle(page)
+    press(page, "list_files")
+
+
 def shoot(page: Page, name: str) -> None:
     assert not page.get_by_test_id("stException").count(), page.get_by_test_id("stException").inner_text()
     wide = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
@@ -224,9 +244,7 @@ def test_the_whole_walk(server: Server, browser: Browser, lang: str, locale: str
 
 def test_settings_survive_leaving_the_page_and_a_reload(server: Server, browser: Browser) -> None:
     page = visit(browser, server.url)
-    step(page, "en", 1)
-    press(page, "use_sample")
-    expect(key(page, "onward_data").get_by_role("button")).to_be_enabled()
+    sample(page)
     press(page, "onward_data")
     system = key(page, "system").get_by_role("textbox")
     system.fill("Be brief.")
@@ -244,9 +262,7 @@ def test_settings_survive_leaving_the_page_and_a_reload(server: Server, browser:
 
 def test_another_place_and_a_reset_move_the_sliders(server: Server, browser: Browser) -> None:
     page = visit(browser, server.url)
-    step(page, "en", 1)
-    press(page, "use_sample")
-    expect(key(page, "onward_data").get_by_role("button")).to_be_enabled()
+    sample(page)
     press(page, "onward_data")
     press(page, "write")
     expect(key(page, "onward_convert").get_by_role("button")).to_be_enabled()
@@ -278,9 +294,7 @@ def test_another_place_and_a_reset_move_the_sliders(server: Server, browser: Bro
 def test_the_dataset_chosen_last_is_the_one(server: Server, browser: Browser, tmp_path: Path) -> None:
     (tmp_path / "mine.jsonl").write_text('{"question": "a?", "answer": "b"}\n' * 3, encoding="utf-8")
     page = visit(browser, server.url)
-    step(page, "en", 1)
-    press(page, "use_sample")
-    expect(key(page, "onward_data").get_by_role("button")).to_be_enabled()
+    sample(page)
     key(page, "source").get_by_text("Path").click()
     box = key(page, "path_text").get_by_role("textbox")
     box.fill(str(tmp_path / "mine.jsonl"))
@@ -295,9 +309,7 @@ def test_the_dataset_chosen_last_is_the_one(server: Server, browser: Browser, tm
 
 def test_changing_the_language_keeps_everything_else(server: Server, browser: Browser) -> None:
     page = visit(browser, server.url)
-    step(page, "en", 1)
-    press(page, "use_sample")
-    expect(key(page, "onward_data").get_by_role("button")).to_be_enabled()
+    sample(page)
     press(page, "onward_data")
     slider = key(page, "validation").get_by_role("slider")
     slider.focus()
@@ -319,15 +331,7 @@ def test_a_dataset_comes_from_the_hub(server: Server, browser: Browser) -> None:
             {"README.md": b"---\nlicense: mit\n---\n", "all.json": json.dumps(rows).encode()},
         )
         page = visit(browser, server.url)
-        step(page, "en", 1)
-        key(page, "source").get_by_text("Hugging Face").click()
-        key(page, "endpoint").get_by_role("combobox").click()
-        page.get_by_role("option").last.click()
-        own = key(page, "own_endpoint").get_by_role("textbox")
-        own.fill(fake.url)
-        own.blur()
-        settle(page)
-        press(page, "list_files")
+        own_endpoint(page, fake.url)
         expect(key(page, "fetch")).to_be_visible()
         shoot(page, "en-1280-2-hub")
         press(page, "fetch")
@@ -341,15 +345,7 @@ def test_a_dataset_comes_from_the_hub(server: Server, browser: Browser) -> None:
 
 def test_a_dead_endpoint_is_a_sentence(server: Server, browser: Browser) -> None:
     page = visit(browser, server.url)
-    step(page, "en", 1)
-    key(page, "source").get_by_text("Hugging Face").click()
-    key(page, "endpoint").get_by_role("combobox").click()
-    page.get_by_role("option").last.click()
-    own = key(page, "own_endpoint").get_by_role("textbox")
-    own.fill("http://127.0.0.1:9")
-    own.blur()
-    settle(page)
-    press(page, "list_files")
+    own_endpoint(page, "http://127.0.0.1:9")
     expect(page.get_by_test_id("stAlert")).to_contain_text("127.0.0.1:9")
     assert not page.get_by_test_id("stException").count()
     shoot(page, "en-1280-2-dead")

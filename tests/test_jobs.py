@@ -586,9 +586,8 @@ def test_the_speed_is_that_of_the_last_finished_run_of_the_model(
     model = {"kind": "path", "id": "/models/a"}
     assert jobs.measured_speed(model) is None
     turns = [{"role": "user", "content": "x" * 400}, {"role": "assistant", "content": "y" * 400}]
-    (tmp_path / "train.jsonl").write_bytes(
-        orjson.dumps({"messages": turns}) + b"\n"
-    )  # 200 tokens by estimate
+    # one row of 200 tokens by estimate
+    (tmp_path / "train.jsonl").write_bytes(orjson.dumps({"messages": turns}) + b"\n")
     for name, seconds in (("a", 6), ("a", 3), ("b", 1)):
         asked = {"model": {"kind": "path", "id": f"/models/{name}"}, "settings": {"epochs": 3}}
         job = jobs.submit("train", name, asked, data=tmp_path)

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lib import convert, jobs, workspace
+from lib.errors import WorkspaceError
 
 
 def start(request: convert.Request, name: str) -> jobs.Job:
@@ -23,4 +24,7 @@ def folder(name: str) -> Path:
 
 def manifest(name: str) -> dict[str, Any] | None:
     """Return a finished conversion's manifest, or None where there is none (or `name` is empty)."""
-    return convert.manifest(folder(name)) if name else None
+    try:
+        return convert.manifest(folder(name)) if name else None
+    except WorkspaceError:  # a name that leaves the workspace, from a file edited by hand
+        return None

@@ -49,7 +49,7 @@ def download(me: State) -> None:
             )
         st.progress(min(1.0, status.get("done", 0) / total) if total else 0.0, text)
 
-    _watch(me.download, bar, done)
+    _watch(me.download, bar, done, t("data.was_stopped"))
 
 
 def conversion(me: State) -> None:
@@ -64,7 +64,7 @@ def conversion(me: State) -> None:
         total = status.get("total") or 0
         st.progress(min(1.0, status.get("done", 0) / total) if total else 0.0, t("convert.running"))
 
-    _watch(me.converting, bar, done)
+    _watch(me.converting, bar, done, t("convert.was_stopped"))
     manifest = conversions.manifest(me.conversion)
     if manifest:
         _ledger(me, manifest)
@@ -97,7 +97,9 @@ def caption(job: jobs.Job) -> str:
     return f"{t(f'state.{job.state}')} · {when}"
 
 
-def _watch(job_id: str, bar: Callable[[jobs.Job], None], done: Callable[[jobs.Job], None]) -> None:
+def _watch(
+    job_id: str, bar: Callable[[jobs.Job], None], done: Callable[[jobs.Job], None], stopped: str
+) -> None:
     if not job_id:
         return
     active = jobs.get(job_id).state in ACTIVE
@@ -117,7 +119,7 @@ def _watch(job_id: str, bar: Callable[[jobs.Job], None], done: Callable[[jobs.Jo
         elif job.state == "failed":
             parts.sorry(explain(job.error or {}))
         else:
-            st.caption(t("jobs.was_stopped"))
+            st.caption(stopped)
 
     panel()
 

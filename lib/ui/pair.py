@@ -101,18 +101,19 @@ def _speak(voices: Voices, turns: list[Turn], number: int, which: str, me: State
     messages.append(Message("user", turns[number].question))
     spot = st.empty()
     spot.caption(t("compare.loading"))
+    answer = ""
     try:
         # st.text, never Markdown: an answer may hold links and images that must not be fetched
         for piece in getattr(voices, which)(messages):
-            setattr(turns[number], which, getattr(turns[number], which) + piece)
-            spot.text(getattr(turns[number], which))
+            answer += piece
+            spot.text(answer)
     except AppError as error:
         del turns[number:]
         parts.sorry(explain(error))
-    else:
-        if not getattr(turns[number], which).strip():
-            setattr(turns[number], which, t("compare.silent"))
-            spot.text(getattr(turns[number], which))
+        return
+    # kept only when whole: whoever clicks on in mid-answer gets it asked again
+    setattr(turns[number], which, answer if answer.strip() else t("compare.silent"))
+    spot.text(getattr(turns[number], which))
 
 
 @st.cache_resource(max_entries=2, show_spinner=False, on_release=lambda pair: pair.close())

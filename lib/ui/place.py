@@ -10,8 +10,10 @@ import streamlit as st
 
 from lib import backends, hub, jobs
 from lib.check import Report
+from lib.errors import AppError
+from lib.ui import parts
 from lib.ui.state import State
-from lib.ui.words import t
+from lib.ui.words import explain, t
 
 Model = dict[str, str]
 
@@ -53,7 +55,11 @@ def model(me: State) -> Model | None:
     )
     if not me.model_hub.strip():
         return None
-    ref = hub.parse(me.model_hub, kind="model")
+    try:
+        ref = hub.parse(me.model_hub, kind="model")
+    except AppError as error:
+        parts.sorry(explain(error))
+        return None
     endpoint = me.own_endpoint if me.endpoint == "own" else me.endpoint
     return {"kind": "hub", "id": ref.repo, "revision": ref.revision, "endpoint": endpoint}
 

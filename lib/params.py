@@ -62,7 +62,7 @@ PARAMS: dict[str, Param] = {
     )
 }
 
-# The practice model is a thousand times smaller than a real one and wants larger steps; measured with
+# The practice model is thousands of times smaller than a real one and wants larger steps; measured with
 # lib/practice/pretrain.py's model on the bundled sample (lib/practice/model/README.md has the figures).
 PRACTICE: Settings = {"learning_rate": 5e-3, "epochs": 5, "max_length": 256, "lora_dropout": 0}
 

@@ -26,6 +26,8 @@ with st.container(border=True):
     )
     job = runs[me.job]
     voices = pair.voices(job, me)
+    if job.folder.asked()["model"]["kind"] == "practice":
+        st.caption(t("compare.practice"))
     left, right = st.columns(2)
     with left:
         me.temperature = st.slider(

@@ -101,13 +101,13 @@ def test_settings_are_kept_when_the_page_is_left_and_come_back_after_a_reload() 
     at = app()
     me(at).conversion = name
     at = visit(at, "settings")
-    one(at.select_slider, "param_epochs").set_value(5).run()
+    one(at.select_slider, "param_epochs").set_value(6).run()
     at = visit(visit(at, "welcome"), "settings")
-    assert one(at.select_slider, "param_epochs").value == 5
+    assert one(at.select_slider, "param_epochs").value == 6
     again = visit(app(), "settings")
-    assert one(again.select_slider, "param_epochs").value == 5
+    assert one(again.select_slider, "param_epochs").value == 6
     again.button(key="reset").click().run()
-    assert one(again.select_slider, "param_epochs").value != 5
+    assert one(again.select_slider, "param_epochs").value != 6
 
 
 def test_another_place_offers_only_its_own_values() -> None:

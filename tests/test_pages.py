@@ -139,6 +139,20 @@ def test_a_job_by_hand_is_kept_and_named() -> None:
     assert len(at.error) == 1
 
 
+def test_two_jobs_of_one_name_are_told_apart(tmp_path: Path) -> None:
+    model = {"kind": "platform", "id": "Qwen/Qwen2.5-7B-Instruct"}
+    asked = {"model": model, "settings": {}, "system": ""}
+    first, second = (jobs.keep("tea [1](x)", asked, backend="siliconflow") for _ in range(2))
+    at = app()
+    me(at).job = first.id
+    at = visit(at, "jobs")
+    picked = one(at.radio, "job")
+    assert picked.value == first.id
+    assert len(set(picked.options)) == 2
+    picked.set_value(second.id).run()
+    assert me(at).job == second.id
+
+
 def test_starting_afresh_forgets_choices_and_keeps_files() -> None:
     name = converted()
     at = app()

@@ -66,10 +66,11 @@ def stepper(at: str) -> None:
         go(NAMES[int(result.go)])
 
 
-def onward(at: str, *, ready: bool = True, label: str | None = None) -> bool:
+def onward(at: str, *, ready: bool = True, label: str | None = None, primary: bool = True) -> bool:
     """Draw Back and the primary button to the next step; return whether the primary one was pressed.
 
-    With a `label` the page itself acts on the press; without, it just leads on.
+    With a `label` the page itself acts on the press; without, it just leads on. Not `primary` where the page
+    has another button that matters more.
     """
     place = NAMES.index(at)
     pressed = False
@@ -81,7 +82,7 @@ def onward(at: str, *, ready: bool = True, label: str | None = None) -> bool:
             text = label or t("frame.onward", step=t(f"{NAMES[place + 1]}.step"))
             pressed = st.button(
                 text,
-                type="primary",
+                type="primary" if primary else "secondary",
                 icon=":material/arrow_forward:",
                 icon_position="right",
                 disabled=not ready,

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 
 import streamlit as st
@@ -78,9 +78,30 @@ def numbers(*pairs: tuple[str, str]) -> None:
 
 
 def plain(text: str, most: int = 80) -> str:
-    """Return text for a label: Markdown signs made harmless, one line, at most `most` characters."""
+    """Return text for a label that is Markdown: one line, at most `most` characters, taken as it is."""
+    return literal(short(text, most))
+
+
+def short(text: str, most: int = 80) -> str:
+    """Return text on one line, cut to at most `most` characters."""
     line = " ".join(text.split())
-    return literal(line if len(line) <= most else f"{line[: most - 1]}…")
+    return line if len(line) <= most else f"{line[: most - 1]}…"
+
+
+def labels(names: Mapping[str, str], show: Callable[[str], str] = short) -> dict[str, str]:
+    """Return a label for each id, from the oldest name to the newest: a name that returns gets a number.
+
+    Streamlit 1.67 tells the options of a widget apart by their labels, so two alike would be one. `show` is
+    `plain` for widgets whose labels are Markdown (radio, segmented control), `short` for the others.
+    """
+    given: dict[str, str] = {}
+    for one, name in names.items():
+        label, count = show(name), 1
+        while label in given.values():
+            count += 1
+            label = show(f"{name} {count}")
+        given[one] = label
+    return given
 
 
 def literal(text: str) -> str:

@@ -26,10 +26,11 @@ LONG = 20_000  # characters of a field shown in full: more than anyone reads, an
 def choose_files(me: State, files: list[Path]) -> list[Path]:
     """Draw the choice of files to convert where there are several; return the chosen ones."""
     known = {str(path): path for path in files}
+    names = parts.labels({name: path.name for name, path in known.items()})
     chosen = [name for name in me.files if name in known] or list(known)
     if len(known) > 1:
         chosen = st.multiselect(
-            t("convert.files"), list(known), chosen, format_func=lambda name: known[name].name, key="files"
+            t("convert.files"), list(known), chosen, format_func=names.__getitem__, key=f"files_{me.dataset}"
         )
         chosen = chosen or list(known)
     me.files = chosen
@@ -37,14 +38,15 @@ def choose_files(me: State, files: list[Path]) -> list[Path]:
         mine = [name for name in chosen if Path(name).stem.endswith(f"-{me.lang}")]
         me.shown_file, me.row = [*mine, *chosen][0], 0
     if len(chosen) > 1:
+        tabs = parts.labels({name: known[name].name for name in chosen}, parts.plain)
         me.shown_file = (
             st.segmented_control(
                 t("convert.shown"),
                 chosen,
                 default=me.shown_file,
                 required=True,
-                format_func=lambda name: parts.plain(known[name].name),
-                key="shown_file",
+                format_func=tabs.__getitem__,
+                key=f"shown_file_{me.dataset}",
             )
             or chosen[0]
         )

@@ -16,12 +16,13 @@ if not runs:
     st.stop()
 
 ids = list(runs)
+names = parts.labels({job.id: f"{job.name} · {live.caption(job)}" for job in reversed(runs.values())})
 with st.container(border=True):
     me.job = st.selectbox(
         t("compare.job"),
         ids,
         index=ids.index(me.job) if me.job in ids else 0,
-        format_func=lambda one: f"{runs[one].name} · {live.caption(runs[one])}",
+        format_func=names.__getitem__,
         key="compare_job",
     )
     job = runs[me.job]

@@ -83,11 +83,12 @@ if kept:
     with st.container(border=True):
         parts.card_title(t("data.kept_title"), t("data.kept"))
         ids = [dataset.id for dataset in kept]
+        names = parts.labels({dataset.id: dataset.name for dataset in reversed(kept)}, parts.plain)
         pick = st.radio(
             t("data.kept_title"),
             ids,
             index=ids.index(me.dataset) if me.dataset in ids else None,
-            format_func=lambda one: parts.plain(datasets.get(one).name),
+            format_func=names.__getitem__,
             captions=[parts.dataset_caption(dataset) for dataset in kept],
             label_visibility="collapsed",
             key=f"kept_{me.dataset}",  # another dataset, another widget: it takes its value from State

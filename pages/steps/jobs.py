@@ -16,6 +16,7 @@ if not runs:
     st.stop()
 
 ids = [job.id for job in runs]
+names = parts.labels({job.id: job.name for job in reversed(runs)}, parts.plain)
 if me.job not in ids:
     me.job = ids[0]
 
@@ -27,7 +28,7 @@ with left, st.container(border=True):
             t("jobs.list_title"),
             ids,
             index=ids.index(me.job),
-            format_func=lambda one: parts.plain(next(job.name for job in runs if job.id == one)),
+            format_func=names.__getitem__,
             captions=[live.caption(job) for job in runs],
             label_visibility="collapsed",
             key="job",

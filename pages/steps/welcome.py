@@ -25,4 +25,4 @@ with st.grid(3, min_column_width=240):
     with st.container(border=True, height="stretch"):
         parts.card_title(t("welcome.free_title"), t("welcome.free"))
 
-nav.onward("welcome")
+nav.onward("welcome", primary=not place)

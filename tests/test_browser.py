@@ -351,6 +351,32 @@ def test_a_dead_endpoint_is_a_sentence(server: Server, browser: Browser) -> None
     shoot(page, "en-1280-2-dead")
 
 
+def test_what_stands_in_data_is_shown_and_never_fetched(
+    server: Server, browser: Browser, tmp_path: Path
+) -> None:
+    lure = "![x](http://192.0.2.1/x.png) <img src='http://192.0.2.1/y.png'> :red[hello]"
+    rows = [{"question": lure, "answer": lure, lure: lure}, {"question": lure, "answer": None}]
+    (tmp_path / "![a](b) lure.json").write_text(json.dumps(rows), encoding="utf-8")
+    page = visit(browser, server.url)
+    step(page, "en", 1)
+    key(page, "source").get_by_text("Path").click()
+    box = key(page, "path_text").get_by_role("textbox")
+    box.fill(str(tmp_path))
+    box.blur()
+    press(page, "use_path")
+    expect(key(page, "onward_data").get_by_role("button")).to_be_enabled()
+    press(page, "onward_data")
+    expect(page.get_by_test_id("stChatMessage")).to_have_count(2)
+    expect(page.get_by_test_id("stChatMessage").first).to_contain_text(lure)
+    settle(page)
+    press(page, "write")
+    expect(page.get_by_test_id("stMetricValue").first).to_have_text("2")
+    settle(page)
+    assert page.get_by_test_id("stMetricValue").all_inner_texts() == ["2", "1", "0", "1"]
+    assert not page.get_by_test_id("stMain").locator("img").count()
+    assert page.strangers == []  # type: ignore[attr-defined]
+
+
 def test_an_upload_that_is_not_data_is_a_sentence(server: Server, browser: Browser) -> None:
     page = visit(browser, server.url)
     step(page, "en", 1)

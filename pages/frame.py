@@ -4,7 +4,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from lib.ui import nav, state, words
+from lib.ui import nav, parts, state, words
 
 UI = Path(nav.__file__).parent
 LOGO = UI / "logo.svg"
@@ -20,7 +20,8 @@ with st.sidebar:
     st.space("small")
     words.language_switch()
 try:
-    with st.container(horizontal_alignment="center"), st.container(width=920, gap="medium"):
+    with st.container(horizontal_alignment="center"), st.container(width=920, gap="medium"), parts.calm():
         page.run()
 finally:
-    state.keep()
+    with parts.calm():
+        state.keep()

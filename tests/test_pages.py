@@ -172,6 +172,13 @@ def test_a_visit_written_by_hand_does_not_stop_the_app() -> None:
     assert me(at).row == 0
 
 
+def test_a_damaged_job_list_is_a_sentence_on_every_page() -> None:
+    (workspace.root() / "jobs.db").write_bytes(b"this is no database" * 100)
+    at = visit(app(), "jobs")
+    assert len(at.error) == 1
+    assert "jobs.db" in at.error[0].value
+
+
 def test_a_dataset_that_vanished_leads_back_to_get_data(tmp_path: Path) -> None:
     at = app()
     me(at).dataset = "20260101-000000-gone-0000"

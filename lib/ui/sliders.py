@@ -34,12 +34,10 @@ def one(me: State, name: str, ranges: Ranges) -> None:
         params.stops(name, ranges),
         me.settings[name],
         format_func=row.show,
-        help=t(f"param.{name}.what"),
         key=f"param_{name}_{me.settings_round}",  # another round: the slider takes its value from State again
     )
-    st.caption(
-        f"{t(f'param.{name}.what')} {t(f'param.{name}.exam')}" if row.main else t(f"param.{name}.what")
-    )
+    said = [t(f"param.{name}.{part}") for part in ("what", *(("exam",) if row.main else ()))]
+    st.caption("  \n".join(said))
     if row.main:
         with st.expander(t("settings.lower_higher"), icon=":material/swap_vert:"):
             st.markdown(t(f"param.{name}.lower"))

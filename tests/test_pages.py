@@ -163,13 +163,19 @@ def test_starting_afresh_forgets_choices_and_keeps_files() -> None:
     assert conversions.manifest(name)
 
 
-def test_a_visit_written_by_hand_does_not_stop_the_app() -> None:
-    (workspace.root() / "visit.json").write_text(
-        '{"row": "ten", "job": 5, "hub_text": "a/b"}', encoding="utf-8"
-    )
+def test_a_visit_written_by_hand_or_by_another_version_does_not_stop_the_app() -> None:
+    name = converted()
+    odd = {"row": "ten", "job": 5, "hub_text": "a/b", "source": "hub", "endpoint": "https://gone.example"}
+    odd |= {"place": "moon", "model": "none", "reasoning": "loud", "dataset": "sample", "conversion": name}
+    workspace.write_json(workspace.root() / "visit.json", odd)
     at = visit(app(), "data")
     assert me(at).hub_text == "a/b"
     assert me(at).row == 0
+    for page in nav.NAMES:
+        at = visit(at, page)
+    workspace.write_json(workspace.root() / "visit.json", odd | {"source": "mars", "conversion": "../.."})
+    for page in nav.NAMES:
+        at = visit(app(), page)
 
 
 def test_a_damaged_job_list_is_a_sentence_on_every_page() -> None:

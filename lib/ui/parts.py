@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 import streamlit as st
@@ -102,6 +102,11 @@ def labels(names: Mapping[str, str], show: Callable[[str], str] = short) -> dict
             label = show(f"{name} {count}")
         given[one] = label
     return given
+
+
+def among(value: str, options: Sequence[str]) -> str:
+    """Return a remembered value if it is still one of the options, else the first of them."""
+    return value if value in options else options[0]
 
 
 def literal(text: str) -> str:

@@ -34,7 +34,7 @@ def model(me: State) -> Model | None:
     me.model = st.radio(
         t("settings.model"),
         kinds,
-        index=kinds.index(me.model),
+        index=kinds.index(parts.among(me.model, kinds)),
         format_func=lambda kind: t(f"model.{kind}.name"),
         captions=[t(f"model.{kind}.what") for kind in kinds],
         key="model",

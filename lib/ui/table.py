@@ -159,7 +159,7 @@ def mapping(me: State, page: Page) -> formats.Mapping:
         me.reasoning = st.radio(
             t("convert.reasoning"),
             ways,
-            index=ways.index(me.reasoning),
+            index=ways.index(parts.among(me.reasoning, ways)),
             format_func=lambda way: t(f"convert.reasoning_{way}"),
             help=t("convert.reasoning_help"),
             horizontal=True,

@@ -15,7 +15,7 @@ me.source = (
     st.segmented_control(
         t("data.source"),
         SOURCES,
-        default=me.source,
+        default=parts.among(me.source, SOURCES),
         required=True,
         format_func=lambda source: t(f"data.from_{source}"),
         key="source",
@@ -36,7 +36,7 @@ with st.container(border=True), parts.calm():
         me.endpoint = st.selectbox(
             t("data.endpoint"),
             choices,
-            index=choices.index(me.endpoint),
+            index=choices.index(parts.among(me.endpoint, choices)),
             format_func=lambda url: t("data.endpoint_own") if url == "own" else url.partition("//")[2],
             help=t("data.endpoint_help"),
             key="endpoint",

@@ -20,7 +20,7 @@ with st.container(border=True):
         st.segmented_control(
             t("settings.place_title"),
             list(backends.BACKENDS),
-            default=me.place,
+            default=parts.among(me.place, list(backends.BACKENDS)),
             required=True,
             format_func=lambda name: t(f"place.{name}.name"),
             label_visibility="collapsed",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 from lib import check, jobs, params
@@ -44,8 +45,10 @@ class Backend(ABC):
         return params.defaults(self.ranges)
 
     def check(self, data: Path) -> check.Report:
-        """Check a conversion's training file against the rules of this place."""
-        return check.check_file(self.train_file(data), check.targets()[self.target])
+        """Check a conversion's training file against the rules of this place; remembered until it changes."""
+        path = self.train_file(data)
+        stat = path.stat()
+        return _checked(path, stat.st_size, stat.st_mtime_ns, self.target)
 
     @abstractmethod
     def start(self, name: str, data: Path, model: Model, settings: Settings, system: str) -> jobs.Job:
@@ -79,3 +82,9 @@ class Backend(ABC):
         """Return what goes into `job.json`, with every setting checked against `ranges`."""
         self.train_file(data)
         return {"model": model, "settings": params.checked(settings, self.ranges), "system": system}
+
+
+@lru_cache(maxsize=8)
+def _checked(path: Path, size: int, changed: int, target: str) -> check.Report:
+    del size, changed  # they tell one state of the file from another
+    return check.check_file(path, check.targets()[target])

@@ -16,6 +16,8 @@ from lib.ui import nav
 from lib.ui.state import state
 from lib.ui.words import explain, t
 
+LONG = 20_000  # characters of a text shown in full: more than anyone reads, and sent again with every rerun
+
 
 def heading(page: str) -> None:
     """Draw a page's stepper, its title, one sentence, and the fold-out that explains its idea."""
@@ -67,7 +69,7 @@ def bubbles(conversation: Conversation) -> None:
     for message in conversation.messages:
         with st.chat_message(message.role, avatar=_AVATARS.get(message.role)):
             st.caption(t(f"role.{message.role}"))
-            st.text(message.content[:20_000])  # as lib/ui/table.py: more than anyone reads
+            st.text(message.content[:LONG])
 
 
 def numbers(*pairs: tuple[str, str]) -> None:

@@ -60,8 +60,7 @@ def model(me: State) -> Model | None:
     except AppError as error:
         parts.sorry(explain(error))
         return None
-    endpoint = me.own_endpoint if me.endpoint == "own" else me.endpoint
-    return {"kind": "hub", "id": ref.repo, "revision": ref.revision, "endpoint": endpoint}
+    return {"kind": "hub", "id": ref.repo, "revision": ref.revision, "endpoint": me.endpoint_url}
 
 
 def speed(me: State, chosen: Model | None) -> dict[str, Any]:

@@ -71,6 +71,11 @@ class State:
     turns: dict[str, list[Turn]] = field(default_factory=dict, metadata={"kept": False})
     written: dict[str, Any] = field(default_factory=dict, metadata={"kept": False})
 
+    @property
+    def endpoint_url(self) -> str:
+        """The address of the endpoint chosen, also where it is the visitor's own."""
+        return self.own_endpoint if self.endpoint == "own" else self.endpoint
+
 
 def state() -> State:
     """Return this visitor's State, made from `visit.json` on the first run of a tab."""

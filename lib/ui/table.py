@@ -20,7 +20,6 @@ from lib.ui.words import explain, t
 
 ROWS = 25  # a page of the table; every rerun sends the table again, so it stays small
 CELL = 160  # characters of a cell; the whole value is shown under the table
-LONG = 20_000  # characters of a field shown in full: more than anyone reads, and sent again with every rerun
 
 
 def choose_files(me: State, files: list[Path]) -> list[Path]:
@@ -107,9 +106,9 @@ def in_full(record: Record | Broken) -> None:
         text = _text(value)
         with st.container(gap="xxsmall"):
             st.caption(parts.literal(str(name)) or "-")
-            st.text(text[:LONG])
-            if len(text) > LONG:
-                st.caption(t("convert.cut_here", n=len(text) - LONG))
+            st.text(text[: parts.LONG])
+            if len(text) > parts.LONG:
+                st.caption(t("convert.cut_here", n=len(text) - parts.LONG))
 
 
 def mapping(me: State, page: Page) -> formats.Mapping:

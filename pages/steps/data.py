@@ -45,12 +45,11 @@ with st.container(border=True), parts.calm():
             me.own_endpoint = st.text_input(
                 t("data.own_endpoint"), me.own_endpoint, placeholder="https://…", key="own_endpoint"
             )
-        endpoint = me.own_endpoint if me.endpoint == "own" else me.endpoint
         if st.button(t("data.list"), key="list_files", icon=":material/list:"):
-            with st.spinner(t("data.listing", endpoint=endpoint)):
+            with st.spinner(t("data.listing", endpoint=me.endpoint_url)):
                 me.listing = None
                 me.listing = hub.list_files(
-                    hub.parse(me.hub_text), endpoint, token=hub.token_from_environment()
+                    hub.parse(me.hub_text), me.endpoint_url, token=hub.token_from_environment()
                 )
         if me.listing:
             picked = parts.file_picker(me.listing)

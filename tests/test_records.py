@@ -137,7 +137,7 @@ def test_tables_keep_every_cell_as_text(
 def test_a_table_tells_rows_that_do_not_fit_its_header(tmp_path: Path) -> None:
     path = put(tmp_path, "a.csv", 'q,a\n1,2\n3\n4,5,6\n"7"x,8\n9,10\n11,"open\n12,13\n')
     good, bad = broken(path)
-    assert good == [{"q": "1", "a": "2"}, {"q": "9", "a": "10"}]
+    assert good == [{"q": "1", "a": "2"}, {"q": "9", "a": "10"}, {"q": "12", "a": "13"}]
     assert bad == [
         ("bad_row", 3, None),
         ("bad_row", 4, None),
@@ -210,11 +210,17 @@ def _escaped(way: str, rows: list[Any]) -> str:
 
 
 def test_what_only_python_writes_is_read_too(tmp_path: Path) -> None:
-    path = put(tmp_path, "data.jsonl", '{"a": NaN}\n{"a": -Infinity}\n{"a": 1, "a": 2}\n')
-    nan, infinity, twice = values(path)
-    assert math.isnan(nan["a"])
-    assert infinity == {"a": -math.inf}
-    assert twice == {"a": 2}
+    for text in ('{"a": NaN}\n{"b": "NaN",  "a": -Infinity}', '[{"a": NaN},\n{"b": "NaN",  "a": -Infinity}]'):
+        nan, infinity = records.read(put(tmp_path, "data.json", text))
+        assert isinstance(nan, Record)
+        assert math.isnan(nan.value["a"])
+        assert nan.note
+        assert nan.note.facts["line"] == 1
+        assert isinstance(infinity, Record)
+        assert infinity.value == {"b": "NaN", "a": -math.inf}
+        assert infinity.note
+        assert infinity.note.key == "record.not_a_number"
+        assert (infinity.note.facts["line"], infinity.note.facts["column"]) == (2, 20)
 
 
 def test_a_number_no_float_holds_is_broken_not_infinite(tmp_path: Path) -> None:
@@ -317,7 +323,7 @@ BINARY = bytes(random.Random(0).randrange(256) for _ in range(4000))
             "record.not_records",
         ),
         ("a.json", b"hello", "record.not_records"),
-        ("a.csv.gz", b"\x1f\x8b\x08\0\0", "record.compressed"),
+        ("a.csv.gz", b"\x1f\x8b\x08\0\0", "record.cut_archive"),
         ("a.xlsx", b"PK\x03\x04\x14\0xl/workbook", "record.spreadsheet"),
         ("a.zip", b"PK\x03\x04\x14\0data", "record.compressed"),
         (

@@ -17,43 +17,61 @@ from __future__ import annotations
 import codecs
 import json
 import re
-from collections.abc import Iterator
+import sys
+from collections.abc import Generator, Iterator
+from contextlib import closing
 from dataclasses import replace
 from typing import Any
 
 import orjson
 
-from lib.errors import RecordError
-from lib.records.json_text import BadNumberError, decode, doubtful
+from lib.errors import Fact, RecordError
+from lib.records.json_text import BadNumberError, Exact, odd_place, sure, twice_place, value_end
 from lib.records.lines import ended_early
 from lib.records.row import Broken, Mark, Piece, Progress, Record, Start, broken
+from lib.records.ruler import Ruler
 from lib.records.shape import MOST, Shape
-from lib.records.source import behind, open_utf8
+from lib.records.source import behind, faults, open_utf8
 
 # Larger blocks are slower: 4 MB ones take 2.5 times the CPU, their strings no longer fit the cache.
 BLOCK = 1 << 16
 _TRIES = 3
+_COMMA = ord(",")
 _SPACE = re.compile(r"[ \t\r\n]*")
 _NOT_UTF8 = re.compile("[\udc80-\udcff]")
-_CONTINUATION = bytes(range(0x80, 0xC0))
 
 
-def read(shape: Shape, start: Start, progress: Progress, mark: Mark | None = None) -> Iterator[Piece]:
-    """Yield the rows of an array, or of objects one after the other (kind "objects").
-
-    `mark` is told where each block of rows begins.
-    """
-    reader = _Reader(shape, start)
-    with reader.file:
-        while not reader.over:
+def read(shape: Shape, start: Start, stop: int | None, progress: Progress) -> Generator[Piece, None, Start]:
+    """Yield the rows of an array, or of objects one after the other (kind "objects")."""
+    reader = _Reader(shape, start, stop)
+    with closing(reader):
+        while not reader.over and not reader.arrived:
             reader.fill()
-            if mark and reader.steady:
-                mark(Start(reader.offset, reader.number, reader.line))
             yield from reader.many() or reader.one_by_one()
             if progress:
                 progress(behind(reader.file))
-    if progress:
+        yield from reader.complaints()
+    if progress and not reader.arrived:
         progress(shape.size)
+    return reader.reached
+
+
+def marks(shape: Shape, start: Start, stop: int | None, progress: Progress, mark: Mark) -> Start:
+    """Tell `mark` where some rows begin; return the `Start` reached. Nothing is checked that moves no row."""
+    reader = _Reader(shape, start, stop)
+    with closing(reader):
+        while not reader.over and not reader.arrived:
+            reader.fill()
+            if reader.steady:
+                mark(reader.reached)
+            if not reader.count():
+                for _ in reader.one_by_one():
+                    pass
+            if progress:
+                progress(behind(reader.file))
+        for _ in reader.complaints():
+            pass
+    return reader.reached
 
 
 class _Block:
@@ -66,10 +84,11 @@ class _Block:
     def of(self, number: int) -> int:
         if not self._lines:
             text, at, line = self._text.decode("utf-8"), 0, self._line
+            exact = Exact()
             while (begin := _after_space(text, at)) < len(text):
                 line += text.count("\n", at, begin)
                 self._lines.append(line)
-                end = decode(text, begin)[1]
+                end = exact.decode(text, begin)[1]
                 comma = text.index(",", end)
                 line += text.count("\n", begin, comma)
                 at = comma + 1
@@ -77,26 +96,36 @@ class _Block:
 
 
 class _Reader:
-    """A window on the file: `buffer` from `at` on, which is byte `offset` of the file, on line `line`.
+    """A window on the file: `buffer` from `at` to `end`, which is byte `offset` of the file, on line `line`.
 
     `span` bytes of it are looked at; it doubles while no whole row fits, so that a huge row costs no more
     than twice its size. `number` is that of the next row. `fault` is a broken row whose end is still sought.
+    The reader has `arrived` at the first row that begins at `stop` or behind it.
     """
 
-    def __init__(self, shape: Shape, start: Start) -> None:
+    def __init__(self, shape: Shape, start: Start, stop: int | None) -> None:
         self.shape = shape
         self.number = start.number
         self.offset = start.offset or shape.begin
         self.line = start.line if start.offset else shape.begin_line
-        self.buffer, self.at, self.span = b"", 0, BLOCK
+        self.span = BLOCK
+        # one byte before the window is free, for the bracket that makes some rows an array
+        self.buffer, self.at, self.end = bytearray(1 + BLOCK), 1, 1
         self.file = open_utf8(shape, self.offset)
         self.ended = self.over = False
+        self.stop = sys.maxsize if stop is None else stop
+        self.arrived = self.offset >= self.stop
         self.inside = shape.kind == "array"  # between the brackets of an array
         self.comma = self.offset > shape.begin  # a comma came, and no row after it yet
         self.fault: Broken | None = None
+        self._exact = Exact()
         self._next_row = _next_row(shape.key)
-        self._counted = (0, 0)
+        self._ruler = Ruler(shape)
         self._seen = (0, 0)
+
+    def close(self) -> None:
+        self.file.close()
+        self._ruler.close()
 
     @property
     def steady(self) -> bool:
@@ -105,49 +134,96 @@ class _Reader:
 
     def fill(self) -> None:
         """Read on until `span` bytes are there or the file ends."""
-        missing = self.span - (len(self.buffer) - self.at)
-        if missing > 0 and not self.ended:
-            part = self.file.read(max(missing, BLOCK))
-            self.ended = len(part) < max(missing, BLOCK)  # a buffered reader gives less only at the end
-            self.buffer, self.at = self.buffer[self.at :] + part, 0
+        left = self.end - self.at
+        if left >= self.span or self.ended:
+            return
+        # a window that has grown for one huge row does not stay that large
+        size = 1 + self.span
+        buffer = self.buffer if len(self.buffer) == size else bytearray(size)
+        buffer[1 : 1 + left] = self.buffer[self.at : self.end]
+        self.buffer, self.at, self.end = buffer, 1, 1 + left
+        with memoryview(buffer) as view:
+            while self.end < size:
+                count = self.file.readinto(view[self.end :])
+                if not count:
+                    self.ended = True
+                    return
+                self.end += count
+
+    @property
+    def reached(self) -> Start:
+        """The place of the next row; behind the file's last byte where none can follow."""
+        offset = self.offset if self.arrived or not self.over else max(self.offset, self.shape.size)
+        return Start(offset, self.number, self.line)
 
     def many(self) -> list[Piece]:
         """Take all rows up to the last place in the window where one seems to begin; [] if unproven."""
-        key = self.shape.key
-        if not key or not self.inside or self.fault:
+        found = self._block(checked=True)
+        if not found:
             return []
-        end = min(self.at + self.span, len(self.buffer))
+        values, end = found
+        line: int | _Block = self.line
+        if self.buffer.find(b"\n", self.at, end) >= 0:
+            line = _Block(bytes(self.buffer[self.at : end]), self.number, self.line)
+        if self.shape.unwrap:
+            values = [self._unwrapped(value) for value in values]
+        pieces: list[Piece] = [
+            Record(number, value, line) for number, value in enumerate(values, self.number)
+        ]
+        self._pass(len(values), end)
+        return pieces
+
+    def count(self) -> bool:
+        """Pass the rows that `many` would take, or return False."""
+        found = self._block(checked=False)
+        if found:
+            self._pass(len(found[0]), found[1])
+        return bool(found)
+
+    def _block(self, *, checked: bool) -> tuple[list[Any], int] | None:
+        """Return values and end of all rows that the window surely holds; if `checked`, only exact ones."""
+        key, buffer = self.shape.key, self.buffer
+        if not key or not self.inside or self.fault:
+            return None
+        end = min(self.at + self.span, self.end, self.at + self.stop - self.offset + len(key))
         for _ in range(_TRIES):
-            end = self.buffer.rfind(key, self.at + 1, end)
+            end = buffer.rfind(key, self.at + 1, end)
             if end < 0:
-                return []
-            text = self.buffer[self.at : end]
-            rows = text.rstrip()
-            if not rows.endswith(b","):
+                return None
+            comma = end - 1
+            while buffer[comma] in b" \t\r\n":
+                comma -= 1
+            if buffer[comma] != _COMMA or comma <= self.at:
                 continue
+            buffer[self.at - 1], buffer[comma] = b"[]"
             try:
-                values = orjson.loads(b"[%b]" % rows[:-1])
+                with memoryview(buffer)[self.at - 1 : comma + 1] as text:
+                    values = orjson.loads(text)
+                    return (values, end) if not checked or sure(values, text) else None
             except orjson.JSONDecodeError:
                 continue
-            if doubtful(values):
-                return []
-            block = _Block(text, self.number, self.line)
-            if self.shape.unwrap:
-                values = [self._unwrapped(value) for value in values]
-            pieces: list[Piece] = [
-                Record(number, value, block) for number, value in enumerate(values, self.number)
-            ]
-            self._take(len(text))
-            self.number += len(values)
-            self.comma = True
-            return pieces
-        return []
+            finally:
+                buffer[comma] = _COMMA
+        return None
+
+    def _pass(self, rows: int, end: int) -> None:
+        self._take(end - self.at)
+        self.number += rows
+        self.comma = True
+        self.arrived = self.offset >= self.stop
+
+    def complaints(self) -> Iterator[Broken]:
+        """Say what is wrong with the file as a whole, once it is read to its end."""
+        if not self.arrived:
+            for fault in faults(self.shape, self.file, self.number, self.line):
+                self.number += 1
+                yield fault
 
     def one_by_one(self) -> Iterator[Piece]:
         """Take the rows of the window singly, and say what is broken."""
         text, whole = self._text()
         self._seen = (0, self.line)
-        at = 0
+        at, stop = 0, self._stop(text)
         while not self.over:
             if self.fault:
                 found = self._next_row.search(text, at)
@@ -169,6 +245,9 @@ class _Reader:
                 self.over = True
                 if self.inside:
                     yield self._broken("truncated", text, at)
+            elif at >= stop and self.steady and text[at] != "]":
+                self.arrived = True
+                break
             elif self.inside and text[at] == "]":
                 if self.comma:
                     yield self._broken("trailing_comma", text, at)
@@ -181,24 +260,38 @@ class _Reader:
                 self.over = not self.inside
                 at += 1
             else:
+                deep = False
                 try:
-                    value, end = decode(text, at)
+                    value, end = self._exact.decode(text, at)
                 except (json.JSONDecodeError, BadNumberError, RecursionError) as error:
                     early = isinstance(error, json.JSONDecodeError) and ended_early(error)
-                    if early and not self._final and self.span < MOST:
+                    deep = isinstance(error, RecursionError)
+                    end = value_end(text, at) if deep else -1
+                    if (early or deep) and end < 0 and not self._final and self.span < MOST:
                         break
-                    self.fault = self._complaint(error, early, text, at)
-                    at += 1
-                    continue
+                    if end < 0:
+                        self.fault = self._complaint(error, early, text, at)
+                        at += 1
+                        continue
                 following = _after_space(text, end)
                 if following == len(text) and not self._final:
                     break
                 escaped = None if whole else _NOT_UTF8.search(text, at, end)
-                if escaped:
-                    yield self._broken("bad_bytes", text, escaped.start(), text[at:])
+                if deep:
+                    yield self._broken("too_deep", text, at, text[at : at + 200])
+                elif escaped:
+                    yield self._broken("bad_bytes", text, escaped.start(), text[at : at + 200])
+                elif (twice := self._exact.twice) is not None:
+                    place = twice_place(text, at, twice)
+                    yield self._broken("duplicate_key", text, place, text[at : at + 200], name=twice[:80])
                 else:
-                    self.number += 1
-                    yield Record(self.number - 1, self._unwrapped(value), self._line(text, at))
+                    line = self._line(text, at)
+                    note = None
+                    if self._exact.odd:
+                        note = self._broken("not_a_number", text, odd_place(text, at)).error
+                    else:
+                        self.number += 1
+                    yield Record(self.number - 1, self._unwrapped(value), line, note)
                 after = text[following : following + 1]
                 self.comma = after == ","
                 at = following + self.comma
@@ -207,7 +300,7 @@ class _Reader:
                 elif self.inside and after and after not in ",]":
                     self.fault = self._broken("bad_json", text, at)
         self._take(len(text[:at].encode("utf-8", "surrogateescape")))
-        if not at:
+        if not at and not self.arrived:
             self.span *= 2
 
     def _unwrapped(self, value: Any) -> Any:
@@ -216,11 +309,12 @@ class _Reader:
 
     @property
     def _final(self) -> bool:
-        return self.ended and len(self.buffer) - self.at <= self.span
+        return self.ended and self.end - self.at <= self.span
 
     def _take(self, size: int) -> None:
         """Put `size` bytes behind."""
-        self.line += self.buffer.count(b"\n", self.at, self.at + size)
+        if self.buffer.find(b"\n", self.at, self.at + size) >= 0:  # to find none is much faster than to count
+            self.line += self.buffer.count(b"\n", self.at, self.at + size)
         self.offset += size
         self.at += size
         if size:
@@ -228,21 +322,29 @@ class _Reader:
 
     def _text(self) -> tuple[str, bool]:
         """Decode the window; say whether all of it is UTF-8. Bytes that are not come as lone surrogates."""
-        window = self.buffer[self.at : self.at + self.span]
+        window = bytes(self.buffer[self.at : min(self.at + self.span, self.end)])
         try:
             return codecs.utf_8_decode(window, "strict", self._final)[0], True
         except UnicodeDecodeError:
             return codecs.utf_8_decode(window, "surrogateescape", self._final)[0], False
 
-    def _broken(self, key: str, text: str, at: int, piece: str | None = None) -> Broken:
+    def _stop(self, text: str) -> int:
+        """Return where in the window's text the reader is to stop."""
+        left = self.stop - self.offset
+        if left >= min(self.span, self.end - self.at):
+            return len(text) + 1
+        front = bytes(self.buffer[self.at : self.at + max(left, 0)])
+        return len(codecs.utf_8_decode(front, "surrogateescape", False)[0])
+
+    def _broken(self, key: str, text: str, at: int, piece: str | None = None, **facts: Fact) -> Broken:
         """Make the fault at `text[at]` and count it in."""
         self.number += 1
         newline = text.rfind("\n", 0, at)
-        column = at - newline + (0 if newline >= 0 else self._characters_before())
+        column = at - newline + (0 if newline >= 0 else self._ruler.before(self.offset))
         near = _clean(text[at : at + 30])
         raw = near if piece is None else _clean(piece[:200])
         line = self._line(text, at)
-        return broken(self.shape, self.number - 1, key, line, column, raw, near=near)
+        return broken(self.shape, self.number - 1, key, line, column, raw, near=near, **facts)
 
     def _complaint(self, error: Exception, early: bool, text: str, at: int) -> Broken:
         where = error.pos if isinstance(error, json.JSONDecodeError) else at
@@ -264,21 +366,6 @@ class _Reader:
         line += text.count("\n", seen, at)
         self._seen = (at, line)
         return line
-
-    def _characters_before(self) -> int:
-        """Count the characters before the window on the line it begins on. Only faults ask."""
-        at, count = self._counted
-        with open_utf8(self.shape, at) as file:
-            while at < self.offset and (block := file.read(min(1 << 20, self.offset - at))):
-                if not at and block.startswith(codecs.BOM_UTF8):
-                    count = -1
-                newline = block.rfind(b"\n")
-                if newline >= 0:
-                    count = 0
-                count += len(block[newline + 1 :].translate(None, _CONTINUATION))
-                at += len(block)
-        self._counted = (at, count)
-        return count
 
 
 def _after_space(text: str, at: int) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -20,15 +20,19 @@ class Lines(Protocol):
 class Record:
     """One row: its number in the file (from 1), its value, and the line it begins on.
 
-    The value is a dict of fields in any file that holds records; a JSON file may hold anything else.
+    The value is a dict of fields in any file that holds records; a JSON file may hold anything else. `note`
+    tells what was kept though the format does not know it: "record.not_a_number", with line and column.
     """
 
-    __slots__ = ("_line", "number", "value")
+    __slots__ = ("_line", "note", "number", "value")
 
-    def __init__(self, number: int, value: Any, line: int | Lines | None) -> None:
+    def __init__(
+        self, number: int, value: Any, line: int | Lines | None, note: RecordError | None = None
+    ) -> None:
         self.number = number
         self.value = value
         self._line = line
+        self.note = note
 
     @property
     def line(self) -> int | None:
@@ -95,5 +99,29 @@ class Start:
     line: int = 1
 
 
+def moved(piece: Piece, base: Start) -> Piece:
+    """Return a row of a stretch with its number and lines counted from the file's beginning."""
+    number = piece.number + base.number - 1
+    line = None if piece.line is None else piece.line + base.line - 1
+    if isinstance(piece, Record):
+        return Record(number, piece.value, line, piece.note and _moved(piece.note, base))
+    return Broken(number, _moved(piece.error, base), line, piece.column, piece.raw)
+
+
+def _moved(error: RecordError, base: Start) -> RecordError:
+    facts = dict(error.facts)
+    for name, add in (("row", base.number - 1), ("line", base.line - 1), ("to_line", base.line - 1)):
+        if isinstance(known := facts.get(name), int):
+            facts[name] = known + add
+    return RecordError(error.key, **facts)
+
+
+# Marks lie as many rows or bytes apart, whichever is nearer: what is between is read to get at one row.
+EVERY, APART = 64, 1 << 15
 Mark = Callable[[Start], None]
 Progress = Callable[[int], None] | None
+
+# Yields a file's rows from a start to a stop, tells progress, returns the start reached.
+Reader = Callable[[Shape, Start, int | None, Progress], Generator[Piece, None, Start]]
+# Goes the same way, only to tell where some rows begin.
+Marker = Callable[[Shape, Start, int | None, Progress, Mark], Start]

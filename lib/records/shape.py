@@ -28,7 +28,8 @@ class Shape:
     `kind` is "array", "objects" (pretty-printed, one after the other), "lines", "csv" or "parquet". `begin`
     is the byte the data begins at: behind a byte order mark, behind an array's bracket on line `begin_line`
     (counted in UTF-8, whatever the encoding). Of an array, `key` is how its records begin; `inside` names the
-    key of the object it lies in, `unwrap` the key that holds each record.
+    key of the object it lies in, `unwrap` the key that holds each record. `compression` is what the file is
+    packed in: "", "gzip", "bzip2", "xz" or "zstd". `copy` is its unpacked UTF-8 text, where there is one.
     """
 
     path: Path
@@ -41,11 +42,18 @@ class Shape:
     inside: str = ""
     unwrap: str = ""
     delimiter: str = ","
+    compression: str = ""
+    copy: Path | None = None
 
     @property
     def format(self) -> str:
         """The kind as people call it."""
         return _FORMATS[self.kind] if self.delimiter != "\t" else "TSV"
+
+    @property
+    def packed(self) -> bool:
+        """Whether the file's bytes are not the UTF-8 that is read: no place in it can be jumped to."""
+        return not self.copy and (bool(self.compression) or self.encoding != "utf-8")
 
     @property
     def nested(self) -> bool:
@@ -77,11 +85,41 @@ def _sniff(path: Path, size: int, _changed: int) -> Shape:
             if place > _HEAD:
                 file.seek(place)
                 samples.append(file.read(_SAMPLE))
+    compression = next((name for magic, name in _PACKED.items() if re.match(magic, head)), "")
+    whole = len(head) == size
+    if compression:
+        head, whole = _unpacked_head(path, compression)
+        samples = [head]
     if head.startswith(b"PAR1"):
+        if compression:
+            raise RecordError("record.packed_parquet", file=path.name, archive=compression)
         return Shape(path, size, "parquet")
     _refuse_foreign(path, head)
     encoding = _encoding(path, samples)
-    text = _utf8(head, encoding, whole=len(head) == size)
+    shape = _of_text(path, size, head, encoding, whole)
+    return replace(shape, compression=compression)
+
+
+def ending(path: Path) -> str:
+    """Return the ending of a file's name in lower case, both parts of a packed one: `.jsonl.gz`."""
+    last = path.suffix.lower()
+    return Path(path.stem).suffix.lower() + last if last in PACKED else last
+
+
+def _unpacked_head(path: Path, compression: str) -> tuple[bytes, bool]:
+    """Return how the packed text begins, and whether that is all of it."""
+    from lib.records.source import Unpacked, read_fully
+
+    with Unpacked(path.open("rb", buffering=0), compression) as file:
+        head = read_fully(file, _HEAD)
+        whole = not file.read(1)
+        if file.fault and not head:
+            raise RecordError(f"record.{file.fault}", file=path.name, archive=compression)
+    return head, whole
+
+
+def _of_text(path: Path, size: int, head: bytes, encoding: str, whole: bool) -> Shape:
+    text = _utf8(head, encoding, whole=whole)
     front = text.lstrip()
     if not front.strip(b"\0"):
         raise RecordError("record.empty", file=path.name)
@@ -89,7 +127,6 @@ def _sniff(path: Path, size: int, _changed: int) -> Shape:
         raise RecordError("record.html", file=path.name)
     mark = len(codecs.BOM_UTF8) if encoding == "utf-8" and head.startswith(codecs.BOM_UTF8) else 0
     begin = mark + len(text) - len(front)
-    whole = len(head) == size
     first, _, following = front.partition(b"\n")
     if front[:1] == b"[" and not (following.lstrip()[:1] == b"{" and _is_json(first)):
         line = 1 + text.count(b"\n", 0, len(text) - len(front))
@@ -108,6 +145,8 @@ def _refuse_foreign(path: Path, head: bytes) -> None:
     for magic, name in _ARCHIVES.items():
         if head.startswith(magic):
             raise RecordError("record.compressed", file=path.name, archive=name)
+    if head[257:262] == b"ustar":
+        raise RecordError("record.compressed", file=path.name, archive="tar")
     if head.startswith(b"version https://git-lfs.github.com/spec/"):
         raise RecordError("record.lfs_pointer", file=path.name)
 
@@ -121,8 +160,9 @@ def _encoding(path: Path, samples: list[bytes]) -> str:
     zeros = head[:4096].count(0)
     if zeros:
         even, odd = head[:4096:2].count(0), head[1:4096:2].count(0)
-        if zeros * 20 > len(head[:4096]) and min(even, odd) * 10 < max(even, odd):
-            return "utf-16-be" if even > odd else "utf-16-le"
+        name = "utf-16-be" if even > odd else "utf-16-le"
+        if min(even, odd) * 10 < max(even, odd) and _is_text(head, name):
+            return name
         raise RecordError("record.not_records", file=path.name)
     faulty = [sample for sample in samples if not _is_utf8(sample)]
     if not faulty:
@@ -139,6 +179,15 @@ def _encoding(path: Path, samples: list[bytes]) -> str:
     if 2 * sum("\ufffd" in row for row in rows) <= len(rows):
         return "utf-8"
     raise RecordError("record.bad_encoding", file=path.name)
+
+
+def _is_text(head: bytes, encoding: str) -> bool:
+    """Return whether the beginning of a file is text in an encoding, without control signs."""
+    try:
+        text = codecs.getincrementaldecoder(encoding)().decode(head[:4096])
+    except UnicodeDecodeError:
+        return False
+    return not _CONTROL.search(text)
 
 
 def _is_utf8(sample: bytes) -> bool:
@@ -194,7 +243,7 @@ def _objects(shape: Shape, text: bytes, front: bytes, begin: int, whole: bool) -
     alone = bool(end) and whole and not front[end:].strip()
     if alone or not end:
         # in a file that calls itself JSON lines, one line is one record, unless its only key says otherwise
-        one_line = shape.path.suffix.lower() in _LINES and b"\n" not in front[:end].strip()
+        one_line = _inner(shape.path) in _LINES and b"\n" not in front[:end].strip()
         nested = _nested(front, values, any_name=not one_line)
         following = front[len(first) :].lstrip()
         if nested and (alone or not following.startswith(b"{")):
@@ -254,8 +303,8 @@ def _by_columns(text: bytes, values: list[tuple[str, int]]) -> bool:
 
 def _table(shape: Shape, text: bytes, whole: bool) -> Shape:
     """Find the delimiter of a table, or refuse the file."""
-    ending = shape.path.suffix.lower()
-    if ending in (".json", *_LINES):
+    named = _inner(shape.path)
+    if named in (".json", *_LINES):
         if any(line[:1] in b"{[" and _is_json(line) for line in islice(_lines(text), 1000) if line):
             return replace(shape, kind="lines")
         raise RecordError("record.not_records", file=shape.path.name)
@@ -273,11 +322,16 @@ def _table(shape: Shape, text: bytes, whole: bool) -> Shape:
         even = sum(len(row) == width for row in rows)
         if width > best[1] and len(rows) > 1 and even * 10 >= len(rows) * 9:
             best = (delimiter, width)
-    known = {".csv": ",", ".tsv": "\t"}.get(ending, "")
+    known = {".csv": ",", ".tsv": "\t"}.get(named, "")
     delimiter = best[0] or known
     if not delimiter:
         raise RecordError("record.not_records", file=shape.path.name)
     return replace(shape, delimiter=delimiter)
+
+
+def _inner(path: Path) -> str:
+    """Return the ending that names what a file holds, packed or not."""
+    return "." + ending(path).split(".")[1] if path.suffix else ""
 
 
 def _lines(text: bytes) -> Iterator[bytes]:
@@ -300,6 +354,14 @@ _FORMATS = {
     "parquet": "Parquet",
 }
 _HTML = re.compile(rb"(?i)<(!doctype|html|head|body|\?xml|!--|script)")
+# The beginnings and endings of files that are unpacked while they are read.
+_PACKED = {
+    rb"\x1f\x8b": "gzip",
+    rb"\x28\xb5\x2f\xfd|[\x50-\x5f]\x2a\x4d\x18": "zstd",
+    rb"BZh[1-9](?:1AY&SY|\x17rE8P\x90)": "bzip2",
+    rb"\xfd7zXZ\x00": "xz",
+}
+PACKED = (".gz", ".zst", ".bz2", ".xz")
 _ARCHIVES = {
     b"\x1f\x8b": "gzip",
     b"\x28\xb5\x2f\xfd": "zstd",
@@ -310,6 +372,7 @@ _ARCHIVES = {
     b"Rar!": "rar",
 }
 _MARKS = {codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"}
+_CONTROL = re.compile(r"[\x00-\x08\x0e-\x1f\x7f]")
 _CHINESE = re.compile("[\u3000-\u303f\u4e00-\u9fff\uff00-\uffef]")
 _STRING = rb'"(?:[^"\\]|\\.)*"'
 _TOKEN = re.compile(_STRING + rb"|[{}\[\]]", re.DOTALL)

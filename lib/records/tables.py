@@ -1,140 +1,236 @@
-"""Tables: CSV and TSV, whose first row names the fields and whose values are all text; and Parquet."""
+"""Tables: CSV and TSV, whose first row names the fields and whose values are all text.
+
+    question,answer
+    "What is ""rust""?","A language,
+    or iron oxide"
+
+Rows are read by the block, cut at the line breaks that no quote encloses; where that leaves a doubt, line by
+line.
+"""
 
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterator
+import io
+import re
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Generator, Iterator
+from itertools import pairwise
 from typing import BinaryIO
+
+import numpy as np
 
 from lib.errors import RecordError
 from lib.records.row import Mark, Piece, Progress, Record, Start, broken
 from lib.records.shape import MOST, Shape
-from lib.records.source import behind, open_utf8
+from lib.records.source import behind, faults, open_utf8
 
+# The widest cell of a table: csv keeps four bytes a character while it reads one.
+_WIDEST = 1 << 23
+_BLOCK = 1 << 16
 _EVERY = 64
-_BATCH = 256
+_NEWLINE, _QUOTE = b'\n"'
 
 
-def read_csv(shape: Shape, start: Start, progress: Progress, mark: Mark | None = None) -> Iterator[Piece]:
+def read(shape: Shape, start: Start, stop: int | None, progress: Progress) -> Generator[Piece, None, Start]:
     """Yield the rows of a CSV file. Line breaks inside quotes belong to the value, as they are.
 
-    `mark` is told where every 64th row begins.
+    A quote that nothing closes does not take the rest of the file with it: reading goes on at the next line
+    that is a row of its own.
     """
-    csv.field_size_limit(MOST)
-    names, begin = _header(shape)
+    return (yield from _pieces(shape, start, stop, progress, None))
+
+
+def marks(shape: Shape, start: Start, stop: int | None, progress: Progress, mark: Mark) -> Start:
+    """Tell `mark` where the rows of a CSV file begin; return the `Start` reached."""
+    reading = _pieces(shape, start, stop, progress, mark)
+    while True:
+        try:
+            next(reading)
+        except StopIteration as end:
+            reached: Start = end.value
+            return reached
+
+
+def _pieces(
+    shape: Shape, start: Start, stop: int | None, progress: Progress, mark: Mark | None
+) -> Generator[Piece, None, Start]:
+    csv.field_size_limit(_WIDEST)
+    names, begin = header(shape)
     if start.offset:
         begin = start
-    with open_utf8(shape, begin.offset) as file:
+    width, number = len(names), start.number
+    with open_utf8(shape, begin.offset) as raw, io.BufferedReader(raw, _BLOCK) as file:
         lines = _Lines(file, begin)
-        rows = csv.reader(lines, delimiter=shape.delimiter, strict=True)
-        number = start.number
-        while True:
-            offset, line = lines.offset, lines.number + 1
-            try:
-                row = next(rows, None)
-            except (csv.Error, UnicodeDecodeError) as error:
-                ended = "end of data" in str(error)
-                key = (
-                    "bad_bytes" if isinstance(error, UnicodeError) else "open_quote" if ended else "bad_quote"
-                )
-                yield broken(shape, number, key, line, None, lines.last, to_line=lines.number)
-                rows = csv.reader(lines, delimiter=shape.delimiter, strict=True)
-                number += 1
-                continue
-            if row is None:
-                break
-            if not row:  # a blank line
-                continue
-            if mark and not (number - 1) % _EVERY:
+        for offset, line, row in _rows(lines, shape.delimiter, width, stop):
+            if mark:
                 mark(Start(offset, number, line))
-            if len(row) == len(names):
+            if isinstance(row, str):
+                first, end = lines.first, lines.number
+                yield broken(shape, number, row, line, None, first, to_line=end, most=_WIDEST)
+            elif len(row) == width:
                 yield Record(number, dict(zip(names, row, strict=True)), line)
             else:
                 text = shape.delimiter.join(row)
-                yield broken(shape, number, "bad_row", line, None, text, found=len(row), wanted=len(names))
+                yield broken(shape, number, "bad_row", line, None, text, found=len(row), wanted=width)
             if progress and not number % _EVERY:
-                progress(behind(file))
+                progress(behind(raw))
             number += 1
-    if progress:
+        if lines.ended:
+            for fault in faults(shape, raw, number, lines.number + 1):
+                yield fault
+                number += 1
+    if progress and lines.ended:
         progress(shape.size)
+    return Start(lines.offset, number, lines.number + 1)
 
 
-def read_parquet(shape: Shape, start: Start, progress: Progress, mark: Mark | None = None) -> Iterator[Piece]:
-    """Yield the rows of a Parquet file. `start.line` is the number of the first row of group `start.offset`.
-
-    `mark` is told where each row group begins.
-    """
-    import pyarrow
-    from pyarrow import parquet
-
-    try:
-        with parquet.ParquetFile(shape.path, memory_map=True) as file:
-            groups = file.metadata.num_row_groups
-            number, skip = start.line, start.number - start.line
-            for group in range(start.offset, groups):
-                if mark and file.metadata.row_group(group).num_rows:
-                    mark(Start(group, number, number))
-                for batch in file.iter_batches(_BATCH, row_groups=[group], use_threads=False):
-                    if skip >= len(batch):
-                        skip, number = skip - len(batch), number + len(batch)
-                        continue
-                    number, batch, skip = number + skip, batch.slice(skip), 0
-                    for value in batch.to_pylist():
-                        yield Record(number, value, None)
-                        number += 1
-                if progress:
-                    progress(shape.size * (group + 1) // (groups + 1))
-    except pyarrow.ArrowException as error:
-        raise RecordError("record.bad_parquet", file=shape.path.name, why=str(error)[:200]) from error
-    if progress:
-        progress(shape.size)
+def _rows(
+    lines: _Lines, delimiter: str, width: int, stop: int | None
+) -> Iterator[tuple[int, int, list[str] | str]]:
+    """Yield offset, line and fields of each row that is not blank, or the key of what is wrong with it."""
+    pattern = row_pattern(delimiter, width)
+    while not lines.ended and (stop is None or lines.offset < stop):
+        for offset, line, row in lines.block(delimiter, stop):
+            if row:
+                yield offset, line, row
+        slowly = csv.reader(lines, delimiter=delimiter, strict=True)
+        while lines.again and (stop is None or lines.offset < stop):
+            offset, line = lines.offset, lines.number + 1
+            lines.row.clear()
+            lines.damaged = False
+            try:
+                row = next(slowly)
+            except csv.Error as error:
+                yield offset, line, lines.recover(str(error), pattern, alone=width == 1)
+                slowly = csv.reader(lines, delimiter=delimiter, strict=True)
+            else:
+                if row:
+                    yield offset, line, "bad_bytes" if lines.damaged else row
 
 
-def parquet_marks(shape: Shape, mark: Mark) -> int:
-    """Tell `mark` where each row group begins, from the file's footer; return how many rows there are."""
-    import pyarrow
-    from pyarrow import parquet
-
-    try:
-        with parquet.ParquetFile(shape.path, memory_map=True) as file:
-            number = 1
-            for group in range(file.metadata.num_row_groups):
-                mark(Start(group, number, number))
-                number += file.metadata.row_group(group).num_rows
-            return number - 1
-    except pyarrow.ArrowException as error:
-        raise RecordError("record.bad_parquet", file=shape.path.name, why=str(error)[:200]) from error
+def row_pattern(delimiter: str, width: int) -> re.Pattern[bytes]:
+    """Return what matches a row of `width` fields that has no quote where none belongs."""
+    mark = re.escape(delimiter.encode())
+    field = rb'(?:"(?:[^"]|"")*"|[^"\r\n%b]*)' % mark
+    return re.compile(rb"%b(?:%b%b){%d}(?:\r?\n|\Z)" % (field, mark, field, width - 1))
 
 
 class _Lines:
-    """The lines of a file as text, with the offset of the next one and the number of the last."""
+    """The lines of a file, with the offset of the next one and the number of the last.
+
+    `block` takes many rows at once. What it is not sure of lies in `again`, to be taken line by line: `row`
+    are the lines taken since it was cleared, `damaged` says that one of them was not UTF-8.
+    """
 
     def __init__(self, file: BinaryIO, start: Start) -> None:
         self._file = file
+        self._rest = b""
+        self.again: deque[bytes] = deque()
         self.offset, self.number = start.offset, start.line - 1
-        self.last = ""
+        self.row: list[bytes] = []
+        self.damaged = self.ended = False
+
+    @property
+    def first(self) -> str:
+        """How the row begins."""
+        return self.row[0][:800].decode("utf-8", "replace") if self.row else ""
+
+    def block(self, delimiter: str, stop: int | None) -> list[tuple[int, int, list[str]]]:
+        """Take the rows of a block, with their offsets and lines; none, but lines in `again`, if in doubt.
+
+        A line break with an even number of quotes before it should end a row. It did if csv makes exactly one
+        row of each piece: a piece that ends inside quotes would take in the next one.
+        """
+        part = self._file.read(max(_BLOCK, len(self._rest)))
+        text, last = self._rest + part, not part
+        if not text:
+            self.ended = True
+            return []
+        signs = np.frombuffer(text, np.uint8)
+        breaks = np.flatnonzero(signs == _NEWLINE)
+        quotes = np.flatnonzero(signs == _QUOTE)
+        even = np.flatnonzero(np.searchsorted(quotes, breaks) % 2 == 0)
+        ends = (breaks[even] + 1).tolist()
+        numbers = [0, *(even + 1).tolist()]
+        if last and (ends[-1] if ends else 0) < len(text):
+            ends.append(len(text))
+            numbers.append(len(breaks))
+        if stop is not None:
+            keep = bisect_left(ends, stop - self.offset) + 1
+            ends, numbers = ends[:keep], numbers[: keep + 1]
+        starts = [0, *ends]
+        self._rest = text[starts[-1] :]
+        if not ends and not last and len(text) < _WIDEST:
+            return []
+        try:
+            pieces = [text[begin:end].decode("utf-8") for begin, end in pairwise(starts)]
+            rows = list(csv.reader(pieces, delimiter=delimiter, strict=True))
+        except (csv.Error, UnicodeDecodeError):
+            rows = []
+        if not ends or len(rows) != len(ends):
+            text += b"" if last else self._file.readline(MOST)
+            self.again.extend(io.BytesIO(text))
+            self._rest = b""
+            return []
+        found = [
+            (self.offset + begin, self.number + 1 + line, row)
+            for begin, line, row in zip(starts, numbers, rows, strict=False)
+        ]
+        self.offset += starts[-1]
+        self.number += numbers[-1]
+        self.ended = last and not self._rest
+        return found
 
     def __iter__(self) -> _Lines:
         return self
 
     def __next__(self) -> str:
-        text = self._file.readline(MOST)
-        if not text:
+        line = self.again.popleft() if self.again else self._file.readline(MOST)
+        if not line:
             raise StopIteration
         self.number += 1
-        self.offset += len(text)
-        self.last = text[:800].decode("utf-8", "replace")
-        return text.decode("utf-8")
+        self.offset += len(line)
+        self.row.append(line)
+        try:
+            return line.decode("utf-8")
+        except UnicodeDecodeError:
+            self.damaged = True
+            return line.decode("utf-8", "surrogateescape")
+
+    def recover(self, error: str, row: re.Pattern[bytes], *, alone: bool) -> str:
+        """After a row that cannot be read, go back to the next line that is one; return what to call it.
+
+        If nothing closes a quote, or if most lines up to where it seems to be closed are rows, it was opened
+        by mistake. With one field `alone` in a row, any line would be one.
+        """
+        self.damaged = False
+        ended = "end of data" in error
+        endless = "field larger" in error
+        others = self.row[1:]
+        fits = [place for place, line in enumerate(others) if row.fullmatch(line)]
+        if not ended and not endless and (alone or not fits or 2 * len(fits) < len(others) - 1):
+            return "bad_quote"
+        back = others[fits[0] :] if fits else []
+        del self.row[len(self.row) - len(back) :]
+        self.again.extendleft(reversed(back))
+        self.number -= len(back)
+        self.offset -= sum(map(len, back))
+        return "too_long" if endless and not fits else "open_quote"
 
 
-def _header(shape: Shape) -> tuple[list[str], Start]:
+def header(shape: Shape) -> tuple[list[str], Start]:
     """Return the fields' names, empty and repeated ones numbered, and where the rows begin."""
-    with open_utf8(shape, shape.begin) as file:
+    csv.field_size_limit(_WIDEST)
+    with open_utf8(shape, shape.begin) as raw, io.BufferedReader(raw, _BLOCK) as file:
         lines = _Lines(file, Start(shape.begin))
         try:
             header = next(row for row in csv.reader(lines, delimiter=shape.delimiter, strict=True) if row)
-        except (StopIteration, csv.Error, UnicodeDecodeError):
-            raise RecordError("record.bad_header", file=shape.path.name, text=lines.last[:80]) from None
+        except (StopIteration, csv.Error):
+            header = []
+    if not header or lines.damaged:
+        raise RecordError("record.bad_header", file=shape.path.name, text=lines.first[:80])
     names: list[str] = []
     for place, name in enumerate(header, 1):
         name = name.strip() or f"column_{place}"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -30,11 +31,11 @@ def rules(report: Report) -> list[tuple[str, str]]:
     return [(finding.rule, finding.field) for finding in report.findings]
 
 
-@pytest.mark.parametrize("target", ["siliconflow", "trl"])
+@pytest.mark.parametrize("target", ["siliconflow", "zhipu", "dashscope", "trl", "llamafactory"])
 def test_good_rows_have_no_findings(target: str, tmp_path: Path) -> None:
     more = {"messages": [USER, ASSISTANT, USER, {"role": "assistant", "content": "\u4f60\u597d"}], "id": 7}
     report = checked(tmp_path, [GOOD, more], target)
-    assert report == Report(2, [], {})
+    assert report == Report(2, [], {}, (tmp_path / "train.jsonl").stat().st_size)
 
 
 ROWS: list[tuple[Any, list[tuple[str, str]]]] = [
@@ -112,15 +113,18 @@ def test_a_line_that_is_not_json_is_found_and_the_rest_read(tmp_path: Path) -> N
 
 def test_only_some_endings_are_taken(tmp_path: Path) -> None:
     report = checked(tmp_path, [GOOD], name="train.json")
-    assert report.findings == [Finding(0, "", "ending", "error", "train.json")]
+    assert report.findings == [Finding(0, "", "ending", "error", "train.json", file="train.json")]
     assert not checked(tmp_path, [GOOD], "trl", name="train.json").findings
 
 
 def test_exact_duplicates_are_warned_of(tmp_path: Path) -> None:
     other = {"messages": [USER, {"role": "assistant", "content": "hi!"}]}
     report = checked(tmp_path, [GOOD, other, GOOD | {"id": 2}, other, GOOD])
-    found = [(f.line, f.rule, f.severity, f.value) for f in report.findings]
-    assert found == [(line, "duplicate", "warning", first) for line, first in ((3, "1"), (4, "2"), (5, "1"))]
+    found = [(f.line, f.rule, f.severity, f.value, f.fix) for f in report.findings]
+    assert found == [
+        (line, "duplicate", "warning", first, "drop_duplicate")
+        for line, first in ((3, "1"), (4, "2"), (5, "1"))
+    ]
 
 
 def test_rows_longer_than_the_target_takes_are_warned_of(tmp_path: Path) -> None:
@@ -131,7 +135,7 @@ def test_rows_longer_than_the_target_takes_are_warned_of(tmp_path: Path) -> None
     ]
     rows.append({"messages": [USER, ASSISTANT] * limit})
     found = [(f.line, f.rule, f.severity) for f in checked(tmp_path, rows).findings]
-    assert found == [(line, "too_long", "warning") for line in (3, 4)]
+    assert found == [(3, "long_message", "warning"), (3, "too_long", "warning"), (4, "too_long", "warning")]
 
 
 def test_trl_takes_what_chat_templates_may_refuse_with_a_warning(tmp_path: Path) -> None:
@@ -152,26 +156,181 @@ def test_findings_beyond_the_limit_are_still_counted(tmp_path: Path) -> None:
     assert report.counts["no_messages"] == 50
 
 
-@pytest.mark.parametrize("target", ["siliconflow", "trl"])
+CALL = {"id": "c1", "type": "function", "function": {"name": "clock", "arguments": "{}"}}
+TOOL = {"type": "function", "function": {"name": "clock", "parameters": {"type": "object"}}}
+ASKS = {"role": "assistant", "content": "", "tool_calls": [CALL]}
+TELLS = {"role": "tool", "content": "12:00", "tool_call_id": "c1"}
+TOOLS = {"messages": [USER, ASKS, TELLS, ASSISTANT], "tools": [TOOL]}
+
+
+def row_rules(row: Any, target: str) -> list[tuple[str, str]]:
+    return [(broke.rule, broke.field) for broke in check.rules.broken(row, check.targets()[target])]
+
+
+@pytest.mark.parametrize("target", ["openai", "together", "fireworks", "dashscope", "trl", "llamafactory"])
+def test_tools_are_taken_where_they_are_taken(target: str) -> None:
+    assert row_rules(TOOLS, target) == []
+    silent = TELLS | {"content": ""}
+    twice = ASKS | {"tool_calls": [CALL, CALL | {"id": "c2"}]}
+    other = TELLS | {"tool_call_id": "c2"}
+    assert row_rules({"messages": [USER, twice, silent, other, ASSISTANT]}, target) == []
+    assert row_rules({"messages": [USER, ASKS]}, target) == []
+
+
+@pytest.mark.parametrize("target", ["siliconflow", "zhipu"])
+def test_tools_are_refused_elsewhere(target: str) -> None:
+    assert row_rules(TOOLS, target) == [
+        ("bad_role", "messages[2].role"),
+        ("tools_not_taken", "tools"),
+        ("tools_not_taken", "messages[1].tool_calls"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("messages", "wanted"),
+    [
+        ([USER, ASKS | {"tool_calls": "clock"}], [("bad_tool_calls", "messages[1].tool_calls")]),
+        ([USER, ASKS | {"tool_calls": [{"id": "c1"}]}], [("bad_tool_calls", "messages[1].tool_calls[0]")]),
+        (
+            [USER, ASKS | {"tool_calls": [CALL | {"type": "plugin"}]}],
+            [("bad_tool_calls", "messages[1].tool_calls[0].type")],
+        ),
+        (
+            [USER, ASKS | {"tool_calls": [CALL | {"function": {"name": "f", "arguments": {"a": 1}}}]}],
+            [("bad_arguments", "messages[1].tool_calls[0].function.arguments")],
+        ),
+        (
+            [USER, ASKS | {"tool_calls": [CALL | {"function": {"name": "f", "arguments": "[1]"}}]}],
+            [("bad_arguments", "messages[1].tool_calls[0].function.arguments")],
+        ),
+        (
+            [USER, ASKS, TELLS | {"tool_call_id": "c9"}, ASSISTANT],
+            [("unknown_tool_call", "messages[2].tool_call_id")],
+        ),
+        (
+            [USER, ASKS, {"role": "tool", "content": "12"}, ASSISTANT],
+            [("no_tool_call_id", "messages[2].tool_call_id")],
+        ),
+        ([USER, ASKS, USER, ASSISTANT], [("tool_not_answered", "messages[1].tool_calls")]),
+        ([USER, ASKS, TELLS, USER, ASSISTANT], [("tool_not_answered", "messages[2]")]),
+        ([USER, ASKS, TELLS], [("unanswered", "messages[2].role")]),
+        ([USER, {"role": "assistant", "content": ""}], [("empty_content", "messages[1].content")]),
+    ],
+)
+def test_calls_of_tools_have_a_shape(messages: list[Any], wanted: list[tuple[str, str]]) -> None:
+    assert row_rules({"messages": messages}, "openai") == wanted
+
+
+def test_tools_are_objects_with_a_name() -> None:
+    assert row_rules(TOOLS | {"tools": ["clock"]}, "openai") == [("bad_tools", "tools")]
+    assert row_rules(TOOLS | {"tools": "clock"}, "together") == [("bad_tools", "tools")]
+
+
+def test_names_beside_the_known_ones_are_told() -> None:
+    named = {"messages": [USER | {"name": "Li", "mood": "good"}, ASSISTANT], "id": 7}
+    assert row_rules(named, "siliconflow") == []
+    assert row_rules(named, "together") == [("extra_key", "id")]
+    assert row_rules(named, "openai") == [("extra_key", "id"), ("extra_message_key", "messages[0].mood")]
+    assert row_rules(named, "dashscope") == [
+        ("extra_message_key", "messages[0].name"),
+        ("extra_message_key", "messages[0].mood"),
+    ]
+
+
+@pytest.mark.parametrize("weight", [0, 1, 0.5, 2, "1", True, None])
+def test_a_weight_is_nought_or_one(weight: Any) -> None:
+    row = {"messages": [USER, ASSISTANT | {"weight": weight}]}
+    bad = [] if weight in (0, 1) and weight is not True else [("bad_weight", "messages[1].weight")]
+    assert row_rules(row, "openai") == row_rules(row, "together") == row_rules(row, "fireworks") == bad
+    assert row_rules(row, "trl") == []
+
+
+def test_a_file_can_hold_too_few_rows_too_many_or_too_much(tmp_path: Path) -> None:
+    def found(rows: int, target: check.Target) -> list[tuple[str, str, str]]:
+        path = tmp_path / "train.jsonl"
+        path.write_text(
+            "".join(
+                json.dumps({"messages": [USER, ASSISTANT | {"content": f"hi {n}"}]}) + "\n"
+                for n in range(rows)
+            ),
+            encoding="utf-8",
+        )
+        return [(one.rule, one.severity, one.value) for one in check.check_file(path, target).findings]
+
+    openai = check.targets()["openai"]
+    assert found(9, openai) == [("too_few_rows", "error", "9")]
+    assert found(10, openai) == []
+    assert found(2, check.targets()["fireworks"]) == [("too_few_rows", "error", "2")]
+    siliconflow = replace(check.targets()["siliconflow"], max_rows=2)
+    assert found(3, siliconflow) == [("too_many_rows", "warning", "3")]
+    ((rule, _, size),) = found(10, replace(openai, max_bytes=100))
+    assert rule == "file_too_large"
+    assert int(size) == (tmp_path / "train.jsonl").stat().st_size
+
+
+def test_findings_name_file_row_and_fix(tmp_path: Path) -> None:
+    (tmp_path / "train.jsonl").write_text(f"\n\n{json.dumps({'messages': [USER]})}\n", encoding="utf-8")
+    (one,) = check.check_file(tmp_path / "train.jsonl", check.targets()["siliconflow"]).findings
+    assert (one.file, one.line, one.row, one.rule, one.fix) == (
+        "train.jsonl",
+        3,
+        1,
+        "unanswered",
+        "drop_last_user",
+    )
+
+
+@pytest.mark.parametrize("target", list(check.targets()))
 def test_the_quick_look_agrees_with_the_long_one(target: str) -> None:
     place = check.targets()[target]
-    fits = check.quick(place)
+    look, fits = check.checker(place), check.quick(place)
     turns = [
-        Message(role, text) for role in ("system", "user", "assistant") for text in ("x", " ", "y" * 9000)
+        Message(role, text)
+        for role in ("system", "user", "assistant", "tool")
+        for text in ("x", " ", "y" * 9000, "\u4f60" * 7000)
     ]
-    talks = [Conversation((a, b, c)) for a in turns for b in turns for c in turns]
+    talks = [Conversation((a, b, c)) for a in turns for b in turns for c in turns[:8]]
     talks += [Conversation(()), *(Conversation((a, b)) for a in turns for b in turns)]
-    sure = 0
+    good = 0
     for talk in talks:
-        if fits(talk):
-            sure += 1
-            assert not check.check_conversation(talk, place)
-    assert sure
+        long = check.check_conversation(talk, place)
+        assert list(look(talk)) == long
+        assert fits(talk) == (not long)
+        good += not long
+    assert good
+
+
+def test_a_maximum_of_ones_own_takes_the_place_of_the_targets() -> None:
+    target = check.targets()["siliconflow"]
+    talk = Conversation((Message("user", "x"), Message("assistant", "\u4f60\u597d\u5417" * 10)))
+    assert not check.checker(target)(talk)
+    (one,) = check.checker(target, max_tokens=10)(talk)
+    assert (one.rule, one.fix) == ("too_long", "cut")
+
+
+def test_white_space_at_the_ends_is_told_but_not_the_indent_of_a_paragraph() -> None:
+    target = check.targets()["siliconflow"]
+    for text, rules_ in (("hi\n", ["padded"]), ("\ufeffhi", ["padded"]), ("\u3000\u3000hi", [])):
+        talk = Conversation((Message("user", "x"), Message("assistant", text)))
+        assert [one.rule for one in check.checker(target)(talk)] == rules_
 
 
 def test_every_target_says_where_its_rules_come_from() -> None:
-    for target in check.targets().values():
-        assert target.source.startswith("https://")
+    targets = check.targets()
+    assert list(targets) == [
+        *("siliconflow", "openai", "together", "fireworks"),
+        *("zhipu", "dashscope", "trl", "llamafactory"),
+    ]
+    known = {rule for target in targets.values() for rule in target.rules}
+    for target in targets.values():
         assert len(target.checked) == 10
         assert set(target.rules.values()) <= {"error", "warning"}
-    assert next(iter(check.targets())) == "siliconflow"
+        assert set(target.sources) <= set(target.rules)
+        for rule in known:
+            assert target.source_of(rule).startswith("https://")
+
+
+def test_what_the_strictest_takes_the_others_take(tmp_path: Path) -> None:
+    rows = [{"messages": [SYSTEM, USER, ASSISTANT | {"content": f"hi {n}"}]} for n in range(10)]
+    for target in check.targets():
+        assert checked(tmp_path, rows, target).findings == []

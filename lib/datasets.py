@@ -2,6 +2,8 @@
 
     datasets/ID/dataset.json    what it is and which files it has; written last, so it is whole or not there
     datasets/ID/files/          what was fetched or uploaded; a path and the sample are read where they lie
+    datasets/ID/index/          what makes reading it quick: indexes, unpacked copies, profiles
+    datasets/ID/edits.jsonl     what the visitor changed in its rows (lib/edits.py)
 
 To add a source: a function here that ends in `_enter`, the words `data.from_SOURCE` and `data.was_SOURCE`.
 """
@@ -18,8 +20,9 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from lib import jobs, records
+from lib import collection, jobs, records
 from lib.errors import UsageError
+from lib.records.shape import PACKED
 from lib.workspace import inside, new_id, read_json, room, write_json, writing
 
 if TYPE_CHECKING:
@@ -83,6 +86,31 @@ def folder(dataset_id: str) -> Path:
     return inside(room("datasets"), dataset_id)
 
 
+def parts(dataset: Dataset) -> list[collection.Part]:
+    """Return which files of a dataset belong together. Raises what `files` raises."""
+    found = files(dataset)
+    if dataset.source == "sample":
+        root = SAMPLE
+    elif dataset.source == "path":
+        root = Path(dataset.path) if Path(dataset.path).is_dir() else Path(dataset.path).parent
+    else:
+        root = folder(dataset.id) / "files"
+    return collection.parts(found, root.resolve())
+
+
+def keep_folder(dataset: Dataset) -> Path:
+    """Return the folder for indexes, unpacked copies and profiles, which need not exist.
+
+    It is in the workspace whatever the source, never beside the visitor's own files.
+    """
+    return folder(dataset.id) / "index"
+
+
+def edits_file(dataset: Dataset) -> Path:
+    """Return the file of the visitor's changes to a dataset's rows, which need not exist."""
+    return folder(dataset.id) / "edits.jsonl"
+
+
 def sample() -> Dataset:
     """Return the bundled sample as a dataset."""
     names = tuple(sorted(path.name for path in SAMPLE.glob("*.json")))
@@ -91,22 +119,34 @@ def sample() -> Dataset:
 
 def from_upload(name: str, content: BinaryIO | bytes) -> Dataset:
     """Keep an uploaded file. Raises `UsageError` for one too large, empty, or no data file by its name."""
-    plain = safe_name(name)
-    if not _is_data(Path(plain)):
-        raise UsageError("dataset.not_data", name=plain, known=", ".join(records.ENDINGS))
-    stream = BytesIO(content) if isinstance(content, bytes) else content
-    made = Dataset(new_id(Path(plain).stem), plain, "upload", time.time(), (plain,))
+    return from_uploads([(name, BytesIO(content) if isinstance(content, bytes) else content)])
+
+
+def from_uploads(uploads: Sequence[tuple[str, BinaryIO]]) -> Dataset:
+    """Keep uploaded files, of one folder or of any, as one dataset.
+
+    Folders in their names are kept below the one they share. Of several files those that are no data are
+    left out, but a README.md says what belongs together. Raises `UsageError` where they are too large
+    together, one is empty, or none is a data file by its name.
+    """
+    names = _upload_names([name for name, _ in uploads])
+    wanted = [name for name in names if _is_data(Path(name))]
+    if not wanted:
+        first = names[0] if names else ""
+        raise UsageError("dataset.not_data", name=first, known=_known())
+    name = wanted[0].rpartition("/")[2] + (f" + {len(wanted) - 1}" if len(wanted) > 1 else "")
+    made = Dataset(new_id(_stem(wanted[0])), name, "upload", time.time(), tuple(wanted))
     home = folder(made.id)
     try:
-        size = 0
-        with writing(home / "files" / plain) as file:
-            while piece := stream.read(1 << 20):
-                size += len(piece)
-                if size > UPLOAD_LIMIT:
-                    raise UsageError("dataset.too_large", name=plain, most=UPLOAD_LIMIT)
-                file.write(piece)
-            if not size:
-                raise UsageError("dataset.empty", name=plain)
+        left = UPLOAD_LIMIT
+        for plain, (_, stream) in zip(names, uploads, strict=True):
+            if plain in wanted:
+                size = _keep(stream, home / "files" / plain, left)
+                if not size:
+                    raise UsageError("dataset.empty", name=plain)
+                left -= size
+            elif plain.lower() == "readme.md":
+                left -= _keep(stream, home / "files" / "README.md", left)
         return _enter(made)
     except BaseException:
         shutil.rmtree(home, ignore_errors=True)
@@ -131,7 +171,7 @@ def from_path(text: str | Path) -> Dataset:
     except (OSError, ValueError, RuntimeError) as error:  # too long, a zero byte, the home of nobody
         raise UsageError("dataset.no_such_path", path=plain[:NAME_LIMIT].replace("\0", "\\0")) from error
     if not found:
-        raise UsageError("dataset.no_data", path=str(path), known=", ".join(records.ENDINGS))
+        raise UsageError("dataset.no_data", path=str(path), known=_known())
     names = tuple(str(one) for one in found)
     for known in listing():
         if known.source == "path" and known.path == str(path):
@@ -179,13 +219,66 @@ def safe_name(name: str) -> str:
     stem, dot, ending = plain.strip(" .").rpartition(".")
     if not dot:
         stem, ending = ending, ""
+    if f".{ending.lower()}" in PACKED and "." in stem:
+        stem, _, inner = stem.rpartition(".")
+        ending = f"{inner[:12]}.{ending}"
     if re.fullmatch(r"con|prn|aux|nul|com\d|lpt\d", stem.partition(".")[0].strip(), re.IGNORECASE):
         stem = f"_{stem}"
-    return f"{stem[: NAME_LIMIT - len(ending[:12]) - 1]}{dot}{ending[:12]}" or "data"
+    ending = ending if "." in ending else ending[:12]
+    return f"{stem[: NAME_LIMIT - len(ending) - 1]}{dot}{ending}" or "data"
 
 
 def _is_data(path: Path) -> bool:
-    return path.suffix.lower() in records.ENDINGS
+    return records.ending(path) in records.ENDINGS
+
+
+def _known() -> str:
+    """Return the endings to name, which the packed ones only repeat."""
+    return ", ".join(ending for ending in records.ENDINGS if ending.count(".") == 1)
+
+
+def _stem(name: str) -> str:
+    """Return a file's name without its folders and endings."""
+    plain = name.rpartition("/")[2]
+    return plain[: len(plain) - len(records.ending(Path(plain)))]
+
+
+def _upload_names(given: Sequence[str]) -> list[str]:
+    """Return safe paths for uploads, below the folder that all share, no two of them the same."""
+    paths = []
+    for name in given:
+        *folders, last = name.replace("\\", "/").split("/")
+        inner = [safe_name(one) for one in folders if one.strip(" .")]
+        paths.append([*inner[-_DEEPEST:], safe_name(last)])
+    shared = 0
+    while paths and all(
+        len(path) > shared + 1 and path[: shared + 1] == paths[0][: shared + 1] for path in paths
+    ):
+        shared += 1
+    made: list[str] = []
+    taken: set[str] = set()
+    for path in paths:
+        name = "/".join(path[shared:])
+        stem, number = _stem(name), 1
+        before, after = name[: len(name) - len(path[-1])], path[-1][len(stem) :]
+        while name.lower() in taken:
+            number += 1
+            name = f"{before}{stem}-{number}{after}"
+        made.append(name)
+        taken.add(name.lower())
+    return made
+
+
+def _keep(stream: BinaryIO, path: Path, most: int) -> int:
+    """Write an upload to its place; return its size in bytes."""
+    size = 0
+    with writing(path) as file:
+        while piece := stream.read(1 << 20):
+            size += len(piece)
+            if size > most:
+                raise UsageError("dataset.too_large", name=path.name, most=UPLOAD_LIMIT)
+            file.write(piece)
+    return size
 
 
 def _from_address(text: str) -> str:
@@ -218,3 +311,6 @@ def _read(home: Path) -> Dataset | None:
         return None
     whole = isinstance(found.created, int | float) and all(isinstance(name, str) for name in found.files)
     return found if whole and isinstance(found.name, str) and isinstance(found.source, str) else None
+
+
+_DEEPEST = 4  # folders kept of an upload's name

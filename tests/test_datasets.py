@@ -137,3 +137,78 @@ def test_a_path_that_may_not_be_read_is_said(tmp_path: Path) -> None:
     closed = tmp_path / "closed"
     closed.mkdir(mode=0)
     assert refused(lambda: datasets.from_path(closed / "data.json")) == "dataset.not_readable"
+
+
+def test_several_uploads_are_one_dataset(tmp_path: Path) -> None:
+    made = datasets.from_uploads(
+        [
+            ("gsm/main/train.json", io.BytesIO(ROWS)),
+            ("gsm/main/test.json", io.BytesIO(ROWS)),
+            ("gsm/README.md", io.BytesIO(b"---\nconfigs:\n- config_name: m\n  data_files: main/t*\n---\n")),
+            ("gsm/look.png", io.BytesIO(b"PNG")),
+            ("gsm/extra.jsonl", io.BytesIO(ROWS)),
+        ]
+    )
+    assert (made.name, made.source) == ("train.json + 2", "upload")
+    assert made.files == ("main/train.json", "main/test.json", "extra.jsonl")
+    home = datasets.folder(made.id) / "files"
+    assert datasets.files(made) == [home / name for name in made.files]
+    assert sorted(path.name for path in home.iterdir()) == ["README.md", "extra.jsonl", "main"]
+    assert [(part.config, part.split, len(part.files)) for part in datasets.parts(made)] == [
+        ("m", "train", 2),
+        ("", "", 1),
+    ]
+    assert datasets.get(made.id) == made
+
+
+def test_uploads_of_the_same_name_are_all_kept() -> None:
+    made = datasets.from_uploads(
+        [(name, io.BytesIO(ROWS)) for name in ("a.jsonl", "A.jsonl", "a.jsonl", "a-2.jsonl")]
+    )
+    assert made.files == ("a.jsonl", "A-2.jsonl", "a-3.jsonl", "a-2-2.jsonl")
+    for path in datasets.files(made):
+        assert path.read_bytes() == ROWS
+
+
+@pytest.mark.parametrize("name", ["../../../x.json", "/etc/x.json", "a\\..\\..\\x.json", "./.../x.json"])
+def test_no_upload_leaves_its_folder(workspace: Path, name: str) -> None:
+    made = datasets.from_uploads([(name, io.BytesIO(ROWS)), ("b/y.json", io.BytesIO(ROWS))])
+    for path in datasets.files(made):
+        assert path.is_relative_to(workspace / "datasets" / made.id / "files")
+
+
+def test_uploads_count_together_against_the_limit(workspace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(datasets, "UPLOAD_LIMIT", 1000)
+    some = [("a.json", io.BytesIO(bytes(600))), ("b.json", io.BytesIO(bytes(401)))]
+    assert refused(lambda: datasets.from_uploads(some)) == "dataset.too_large"
+    some = [("a.json", io.BytesIO(bytes(600))), ("b.json", io.BytesIO(b""))]
+    assert refused(lambda: datasets.from_uploads(some)) == "dataset.empty"
+    assert refused(lambda: datasets.from_uploads([("a.png", io.BytesIO(b"x"))])) == "dataset.not_data"
+    assert refused(lambda: datasets.from_uploads([])) == "dataset.not_data"
+    assert list((workspace / "datasets").iterdir()) == []
+
+
+def test_a_compressed_file_keeps_both_endings() -> None:
+    assert datasets.safe_name("x" * 100 + ".jsonl.gz").endswith("x.jsonl.gz")
+    assert datasets.safe_name("train.json.zst") == "train.json.zst"
+    assert len(datasets.safe_name("x" * 100 + "." + "y" * 100 + ".gz")) <= datasets.NAME_LIMIT
+
+
+def test_what_is_made_of_a_dataset_lies_in_the_workspace(tmp_path: Path, workspace: Path) -> None:
+    (tmp_path / "a.json").write_bytes(ROWS)
+    for made in (datasets.from_path(tmp_path), datasets.sample(), datasets.from_upload("a.json", ROWS)):
+        home = workspace / "datasets" / made.id
+        assert datasets.keep_folder(made) == home / "index"
+        assert datasets.edits_file(made) == home / "edits.jsonl"
+    assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["a.json"]
+
+
+def test_parts_are_found_in_every_source(tmp_path: Path) -> None:
+    for name in ("en/train.jsonl", "zh/train.jsonl"):
+        (tmp_path / name).parent.mkdir()
+        (tmp_path / name).write_bytes(ROWS)
+    made = datasets.from_path(tmp_path)
+    assert [(part.config, part.split) for part in datasets.parts(made)] == [("en", "train"), ("zh", "train")]
+    single = datasets.from_path(tmp_path / "zh" / "train.jsonl")
+    assert [(part.config, part.split) for part in datasets.parts(single)] == [("", "train")]
+    assert [len(part.files) for part in datasets.parts(datasets.sample())] == [2]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import timeit
 from pathlib import Path
 
+import numpy as np
 import orjson
 import pytest
 
-from lib import estimate
+from lib import datasets, estimate
 from lib.estimate import Amount
 
 SETTINGS = {"batch_size": 8.0, "epochs": 3.0, "max_length": 256.0}
@@ -27,6 +29,50 @@ def test_rows_and_tokens_are_counted_from_the_files(tmp_path: Path) -> None:
     assert amount.tokens == pytest.approx(9 * 17)
     write(tmp_path, "train.jsonl", 12)
     assert estimate.amount(tmp_path).train == 12
+
+
+def by_character(text: str) -> float:
+    wide = sum("\u2e80" <= character <= "\uffef" for character in text)
+    return wide * estimate.CJK + (len(text) - wide) * estimate.OTHER
+
+
+@pytest.mark.parametrize("name", ["fortune-en.json", "fortune-zh.json"])
+def test_tokens_are_those_of_counting_characters_within_a_thousandth(name: str) -> None:
+    rows = orjson.loads((datasets.SAMPLE / name).read_bytes())
+    texts = [text for row in rows for text in row.values()]
+    exact = [by_character(text) for text in texts]
+    assert sum(map(estimate.tokens, texts)) == pytest.approx(sum(exact), rel=0.001)
+    for text, tokens in zip(texts, exact, strict=True):
+        assert estimate.tokens(text) == pytest.approx(tokens, rel=0.06)
+
+
+@pytest.mark.parametrize(
+    ("text", "tokens"),
+    [
+        ("", 0),
+        ("abcd", 1),
+        ("\u8336" * 10, 7),
+        ("\u8336" * 10 + "abcd", 8),
+        ("\u30c6\ud55c", 1.4),
+        ("caf\u00e9", 1.225),
+        ("\u042f\u0437\u044b\u043a", 1.9),
+        ("ok \U0001f375", 1.675),
+        ("\U0001f375" * 10, 7),
+        ("\ud800", 0.7),
+        ("a\udfffb\ud83d", 1.9),
+    ],
+)
+def test_tokens_of_every_script_are_sensible(text: str, tokens: float) -> None:
+    assert estimate.tokens(text) == pytest.approx(tokens)
+    assert estimate.tokens(text) <= len(text) * estimate.CJK
+    size = len(text.encode("utf-8", "surrogatepass"))
+    (whole,) = estimate.whole_tokens(np.array([len(text)]), np.array([size]))
+    assert abs(whole - tokens) <= 0.5
+
+
+def test_tokens_of_a_long_text_are_quick() -> None:
+    seconds = min(timeit.repeat(lambda: estimate.tokens("\u8336" * 600), number=1000, repeat=5)) / 1000
+    assert seconds < 10e-6  # looking at every character takes more than 20
 
 
 def test_steps_are_exact() -> None:

@@ -18,10 +18,12 @@ from typing import Annotated, Any, ParamSpec, TypeVar
 import orjson
 import typer
 
-from lib import backends, formats, hub, params, records, talk, words
+from lib import backends, formats, hub, outputs, params, records, sift, talk, words
 from lib import check as checking
 from lib import convert as converting
+from lib import examine as examining
 from lib import jobs as joblist
+from lib import profile as profiling
 from lib.chat import Message
 from lib.errors import AppError, JobError, RecordError, UsageError
 
@@ -42,6 +44,32 @@ app.add_typer(jobs_app, name="jobs")
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON value instead of text.")]
 JobId = Annotated[str, typer.Argument(metavar="ID", help="A job's id, as `jobs list` shows it.")]
 Files = Annotated[list[Path], typer.Argument(metavar="FILE...", help="Data files or folders, in this order.")]
+Form = Annotated[str, typer.Option("--format", help="Else found by itself.")]
+Mapped = Annotated[
+    list[str] | None, typer.Option("--map", metavar="ROLE=COLUMN", help="May be repeated: user=Question.")
+]
+Template = Annotated[
+    str, typer.Option(metavar="TEXT", help="The question, put together from columns: '{title}: {body}'.")
+]
+Roles = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--role",
+        metavar="NAME=ROLE",
+        help="Who a speaker is: narrator=user; nothing after = drops its turns.",
+    ),
+]
+System = Annotated[str, typer.Option(help="A system prompt put in front of every row that has none.")]
+Reasoning = Annotated[
+    str, typer.Option(help="What becomes of reasoning: " + ", ".join(formats.REASONING) + ".")
+]
+TargetName = Annotated[
+    str,
+    typer.Option("--target", help="Whose rules the rows must keep: " + ", ".join(checking.targets()) + "."),
+]
+EditsFile = Annotated[
+    Path | None, typer.Option(metavar="FILE", help="A patch file of edits and fixes, as the page keeps it.")
+]
 
 
 def one_line(command: Callable[P, R]) -> Callable[P, R]:
@@ -103,33 +131,50 @@ def download(
 def inspect(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A data file.")],
     rows: Annotated[int, typer.Option(min=1, max=1000, help="How many rows to show.")] = 5,
+    start: Annotated[int, typer.Option("--from", min=1, help="The first row to show.")] = 1,
+    sample: Annotated[bool, typer.Option("--sample", help="Show rows drawn at random instead.")] = False,
+    seed: Annotated[int, typer.Option(help="Fixes which rows are drawn.")] = 0,
+    search: Annotated[str, typer.Option(metavar="TEXT", help="Show rows that hold this text instead.")] = "",
+    profile: Annotated[
+        bool, typer.Option("--profile", help="Read it all: types, lengths, duplicates, languages.")
+    ] = False,
     as_json: Json = False,
 ) -> None:
     """Show what a data file holds, its first rows, and which field seems to be what."""
     shape = records.sniff(file)
-    head = list(islice(records.read(file), max(rows, 25)))
-    good = [row.value for row in head if isinstance(row, records.Record)]
+    good = [row.value for row in records.head(file, 25) if isinstance(row, records.Record)]
     guess = formats.detect(good)
     total = records.page(file, 0, 1).total
+    if search:
+        found = list(islice(records.search(file, search), rows))
+    elif sample:
+        found = records.sample(file, rows, seed)
+    else:
+        found = list(records.page(file, start - 1, rows).rows)
     answer: dict[str, Any] = {
         "file": str(file),
         "kind": shape.kind,
         "encoding": shape.encoding,
+        "compression": shape.compression,
         "rows": total,
         "columns": records.columns(good),
         "format": guess.format,
         "fields": guess.fields,
         "confidence": guess.confidence,
-        "head": [_shown(row) for row in head[:rows]],
+        "head": [_shown(row) for row in found],
     }
     lines = [
         f"{file}: {shape.format}, {shape.encoding}, {total} rows, columns: {', '.join(answer['columns'])}",
         f"format: {guess.format or 'not recognised'} "
         + " ".join(f"{role}={column}" for role, column in guess.fields.items()),
     ]
-    for row in head[:rows]:
+    for row in found:
         shown = orjson.dumps(_shown(row), default=str).decode()
         lines.append(shown if len(shown) <= 300 else f"{shown[:299]}…")
+    if profile:
+        seen = profiling.profile(file, processes=sift.cores())
+        answer["profile"] = seen.as_json()
+        lines += _profile_lines(seen)
     _tell(as_json, answer, "\n".join(lines))
 
 
@@ -137,9 +182,7 @@ def inspect(
 @one_line
 def check(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="A chat JSONL file.")],
-    target: Annotated[
-        str, typer.Option(help="Whose rules: " + ", ".join(checking.targets()) + ".")
-    ] = "siliconflow",
+    target: TargetName = "siliconflow",
     as_json: Json = False,
 ) -> None:
     """Check a chat JSONL file against a platform's rules. Exit code 1 if a rule is broken."""
@@ -161,34 +204,86 @@ def check(
 
 @app.command()
 @one_line
+def examine(
+    files: Files,
+    form: Form = "",
+    mapped: Mapped = None,
+    template: Template = "",
+    roles: Roles = None,
+    system: System = "",
+    reasoning: Reasoning = "keep",
+    target: TargetName = "siliconflow",
+    edits: EditsFile = None,
+    most: Annotated[int, typer.Option(min=1, help="How many findings to print.")] = 100,
+    as_json: Json = False,
+) -> None:
+    """Say of every row what a conversion would find wrong with it; exit code 1 if any would be set aside."""
+    paths = _data_files(files)
+    mapping = _mapping(paths[0], form, mapped or [], system, reasoning, template, roles or [])
+    request = converting.Request(tuple(paths), Path(), mapping, target=target, edits=edits)
+    with _bar("Examining", _size(paths), quiet=as_json) as moved:
+        seen = examining.examine(request, progress=lambda done, _total: moved(done))
+    lines = [
+        f"{finding.file}: row {finding.row}, line {finding.line or '-'}: {finding.severity}: {finding.rule}"
+        f" ({finding.field or '-'}: {finding.value[:60]!r})" + (f" fix: {finding.fix}" if finding.fix else "")
+        for finding in seen.findings[:most]
+    ]
+    lines.append(f"read {seen.read} = good {seen.good} + bad {seen.read - seen.good}")
+    lines += [f"  {count} × {rule}" for rule, count in seen.rules.items()]
+    _tell(as_json, seen.as_json(), "\n".join(lines))
+    if seen.good < seen.read:
+        raise typer.Exit(1)
+
+
+@app.command()
+@one_line
 def convert(
     files: Files,
     out: Annotated[
         Path, typer.Option(metavar="DIR", help="Folder for train.jsonl, validation.jsonl, manifest.json.")
     ],
-    form: Annotated[str, typer.Option("--format", help="Else found by itself.")] = "",
-    mapped: Annotated[
-        list[str] | None, typer.Option("--map", metavar="ROLE=COLUMN", help="May be repeated: user=Question.")
-    ] = None,
-    system: Annotated[str, typer.Option(help="A system prompt put in front of every row.")] = "",
-    reasoning: Annotated[
-        str, typer.Option(help="drop, or think: put in <think> before the answer.")
-    ] = "drop",
+    form: Form = "",
+    mapped: Mapped = None,
+    template: Template = "",
+    roles: Roles = None,
+    system: System = "",
+    reasoning: Reasoning = "keep",
     validation: Annotated[
         float, typer.Option(min=0, max=0.9, help="Share kept back, never trained on.")
     ] = 0.1,
     seed: Annotated[int, typer.Option(help="Fixes which rows are kept back.")] = 0,
-    target: Annotated[str, typer.Option(help="Whose rules the rows must keep.")] = "siliconflow",
+    group: Annotated[
+        str, typer.Option(metavar="COLUMN", help="Rows alike in it stay on one side; else the same question.")
+    ] = "",
+    target: TargetName = "siliconflow",
+    edits: EditsFile = None,
+    max_tokens: Annotated[
+        int, typer.Option("--max-tokens", min=0, help="Where the fix `cut` cuts; 0: what the target takes.")
+    ] = 0,
+    also: Annotated[
+        list[str] | None,
+        typer.Option(metavar="SHAPE", help="Write too: " + ", ".join(outputs.OUTPUTS) + ". May be repeated."),
+    ] = None,
+    processes: Annotated[int, typer.Option(min=0, help="0: one for each core.")] = 0,
     as_json: Json = False,
 ) -> None:
     """Turn data files into chat JSONL: training rows, validation rows, and why any row was set aside."""
-    paths = [path for given in files for path in (records.find(given) if given.is_dir() else [given])]
-    if not paths:
-        raise RecordError("record.missing_file", file=str(files[0]))
-    mapping = _mapping(paths[0], form, mapped or [], system, reasoning)
-    request = converting.Request(tuple(paths), out, mapping, validation, seed, target)
-    size = sum(path.stat().st_size for path in paths if path.exists())
-    with _bar("Converting", size, quiet=as_json) as moved:
+    paths = _data_files(files)
+    mapping = _mapping(paths[0], form, mapped or [], system, reasoning, template, roles or [])
+    request = converting.Request(
+        tuple(paths),
+        out,
+        mapping,
+        validation=validation,
+        seed=seed,
+        target=target,
+        edits=edits,
+        group=group,
+        max_tokens=max_tokens,
+        also=tuple(also or ()),
+        processes=processes,
+    )
+    with _bar("Converting", _size(paths), quiet=as_json) as moved:
         ledger = converting.convert(request, progress=lambda done, _total: moved(done))
     text = (
         f"read {ledger.read} = train {ledger.train} + validation {ledger.validation}"
@@ -196,6 +291,12 @@ def convert(
     )
     for reason, rows in ledger.reasons.items():
         text += f"\n  set aside: {rows} × {reason}"
+    for rule, rows in ledger.warnings.items():
+        text += f"\n  noticed: {rows} × {rule}"
+    for fix, rows in ledger.mended.items():
+        text += f"\n  mended: {rows} × {fix}"
+    if ledger.edited:
+        text += f"\n  edited: {ledger.edited}"
     _tell(as_json, asdict(ledger) | {"out": str(out.resolve())}, text)
 
 
@@ -305,10 +406,21 @@ def main() -> None:
     app()
 
 
-def _mapping(path: Path, form: str, given: list[str], system: str, reasoning: str) -> formats.Mapping:
-    if reasoning not in ("drop", "think"):
-        raise UsageError("usage.reasoning", value=reasoning)
-    rows = [row.value for row in islice(records.read(path), 25) if isinstance(row, records.Record)]
+def _data_files(given: list[Path]) -> list[Path]:
+    paths = [path for one in given for path in (records.find(one) if one.is_dir() else [one])]
+    if not paths:
+        raise RecordError("record.missing_file", file=str(given[0]))
+    return paths
+
+
+def _size(paths: list[Path]) -> int:
+    return sum(path.stat().st_size for path in paths if path.exists())
+
+
+def _mapping(
+    path: Path, form: str, given: list[str], system: str, reasoning: str, template: str, roles: list[str]
+) -> formats.Mapping:
+    rows = [row.value for row in records.head(path, 25) if isinstance(row, records.Record)]
     guess = formats.detect(rows)
     fields = dict(_pair(one) for one in given)
     name = form or guess.format
@@ -319,13 +431,15 @@ def _mapping(path: Path, form: str, given: list[str], system: str, reasoning: st
         if name in formats.DECLINED:
             raise RecordError("record.declined", file=str(path), format=name, columns=columns)
         raise UsageError("usage.unknown_format", file=str(path), format=name, columns=columns, known=known)
-    if name == guess.format:
+    if name == guess.format and not (form and given):
         fields = guess.fields | fields
     unknown = [role for role in fields if role not in formats.FORMATS[name].fields]
     if unknown:
         known = ", ".join(formats.FORMATS[name].fields)
         raise UsageError("usage.unknown_role", role=unknown[0], format=name, known=known)
-    return formats.Mapping(name, fields, system, reasoning)
+    return formats.Mapping(
+        name, fields, system, reasoning, template, dict(_pair(one, last=True) for one in roles)
+    )
 
 
 def _model(text: str, endpoint: str) -> dict[str, str]:
@@ -338,11 +452,12 @@ def _model(text: str, endpoint: str) -> dict[str, str]:
     return {"kind": "hub", "id": ref.repo, "revision": ref.revision, "endpoint": endpoint}
 
 
-def _pair(text: str) -> tuple[str, str]:
-    name, sign, value = text.partition("=")
+def _pair(text: str, *, last: bool = False) -> tuple[str, str]:
+    """Return what stands before and behind the first equals sign, or the last: a speaker may have one."""
+    name, sign, value = text.rpartition("=") if last else text.partition("=")
     if not sign or not name:
         raise UsageError("usage.pair", text=text)
-    return name.strip(), value.strip()
+    return name, value
 
 
 def _follow(job: joblist.Job, *, quiet: bool) -> joblist.Job:
@@ -387,6 +502,19 @@ def _told(job: joblist.Job) -> str:
             f" in {result['seconds']:.0f} s, {result['steps']} steps"
         )
     return "\n".join([*lines, f"  {job.folder.path}"])
+
+
+def _profile_lines(seen: profiling.Profile) -> list[str]:
+    lines = [
+        f"{column.name}: {column.kind}, missing {column.missing}, null {column.null}, empty {column.empty},"
+        f" characters {column.characters.least} / {column.characters.quantile(0.5)}"
+        f" / {column.characters.most},"
+        f" about {column.tokens.quantile(0.5)} tokens (95 %: {column.tokens.quantile(0.95)})"
+        for column in seen.columns
+    ]
+    mix = ", ".join(f"{name} {count / max(1, seen.looked_at):.0%}" for name, count in seen.languages.items())
+    lines.append(f"broken rows: {seen.broken}, exact duplicates: {seen.repeats}, languages: {mix or '-'}")
+    return lines
 
 
 def _shown(row: records.Record | records.Broken) -> dict[str, Any]:

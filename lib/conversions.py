@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, replace
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
-from lib import convert, jobs, workspace
+from lib import convert, formats, jobs, workspace
 from lib.errors import WorkspaceError
 
 
 def start(request: convert.Request, name: str) -> jobs.Job:
     """Start a conversion as a job, into a new folder of the workspace; `request.out` is not used."""
     request = replace(request, out=workspace.room("conversions") / workspace.new_id(name))
-    asked = asdict(request) | {"files": [str(path) for path in request.files], "out": str(request.out)}
-    return jobs.submit("convert", name, asked)
+    return jobs.submit("convert", name, as_json(request))
+
+
+def as_json(request: convert.Request) -> dict[str, Any]:
+    """Return a request as a job folder keeps it."""
+    paths = {"files": [str(path) for path in request.files], "out": str(request.out)}
+    return asdict(request) | paths | {"edits": str(request.edits or ""), "also": list(request.also)}
+
+
+def request(asked: dict[str, Any]) -> convert.Request:
+    """Return the request that `as_json` put down; what else stands in `asked` is left alone."""
+    given = {field.name: asked[field.name] for field in fields(convert.Request) if field.name in asked}
+    given |= {"files": tuple(map(Path, asked["files"])), "out": Path(asked["out"])}
+    given |= {"mapping": formats.Mapping(**asked["mapping"]), "also": tuple(asked.get("also", ()))}
+    return convert.Request(**given | {"edits": Path(asked["edits"]) if asked.get("edits") else None})
 
 
 def folder(name: str) -> Path:

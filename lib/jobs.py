@@ -82,6 +82,8 @@ class Kind:
 KINDS: dict[str, Kind] = {
     "train": Kind(lane="compute", grace=30),
     "download": Kind(lane="network", grace=5),
+    "survey": Kind(lane="look", grace=5),
+    "examine": Kind(lane="look", grace=5),
     "convert": Kind(lane="disk", grace=5),
 }
 

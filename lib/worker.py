@@ -77,23 +77,34 @@ def download(folder: JobFolder, asked: Asked) -> None:
 
 def convert(folder: JobFolder, asked: Asked) -> None:
     """Turn data files into the two files training needs."""
+    from lib import conversions
     from lib import convert as converting
-    from lib import formats
 
-    wanted = {name: asked[name] for name in ("validation", "seed", "target")}
-    request = converting.Request(
-        files=tuple(Path(name) for name in asked["files"]),
-        out=Path(asked["out"]),
-        mapping=formats.Mapping(**asked["mapping"]),
-        **wanted,
-    )
+    request = conversions.request(asked)
+    ledger = converting.convert(request, progress=_steps(folder, "converting"))
+    folder.finish(out=str(request.out), counts=asdict(ledger))
 
-    def told(done: int, total: int) -> None:
-        if folder.stop_wanted():
-            raise _StopError
-        folder.report("converting", done=done, total=total)
 
-    folder.finish(out=str(request.out), counts=asdict(converting.convert(request, progress=told)))
+def examine(folder: JobFolder, asked: Asked) -> None:
+    """Find out what is wrong with every row, and keep it."""
+    from lib import conversions
+    from lib import examine as examining
+
+    request = conversions.request(asked)
+    seen = examining.examine(request, progress=_steps(folder, "examining"))
+    examining.keep(request, seen, Path(asked["keep"]))
+    folder.finish(read=seen.read, good=seen.good)
+
+
+def survey(folder: JobFolder, asked: Asked) -> None:
+    """Index a data file, so that any page of it is there at once, and profile it."""
+    from lib import profile, records, sift
+
+    path, keep = Path(asked["file"]), Path(asked["keep"])
+    records.prepare(path, keep, _bytes(folder, "indexing", path), processes=sift.cores())
+    seen = profile.profile(path, _bytes(folder, "profiling", path), processes=sift.cores())
+    profile.keep(seen, keep)
+    folder.finish(rows=seen.rows)
 
 
 def train(folder: JobFolder, asked: Asked) -> Command:
@@ -110,9 +121,27 @@ def train(folder: JobFolder, asked: Asked) -> Command:
 
 WORK: dict[str, Callable[[JobFolder, Asked], Command | None]] = {
     "download": download,
+    "survey": survey,
+    "examine": examine,
     "convert": convert,
     "train": train,
 }
+
+
+def _steps(folder: JobFolder, phase: str) -> Callable[[int, int], None]:
+    """Return what is told the bytes behind and in all; it reports them, and ends the job on request."""
+
+    def told(done: int, total: int) -> None:
+        if folder.stop_wanted():
+            raise _StopError
+        folder.report(phase, done=done, total=total)
+
+    return told
+
+
+def _bytes(folder: JobFolder, phase: str, path: Path) -> Callable[[int], None]:
+    told, total = _steps(folder, phase), path.stat().st_size
+    return lambda done: told(done, total)
 
 
 def missing_packages() -> list[str]:

@@ -87,7 +87,14 @@ def conversations(path: Path) -> Iterator[Messages]:
                 messages = [{"role": str(m["role"]), "content": str(m["content"])} for m in messages]
             except (orjson.JSONDecodeError, KeyError, TypeError) as error:
                 raise ModelError("trainer.bad_line", file=path.name, line=number) from error
+            if b'"tool' in line and _calls_tools(orjson.loads(line)):
+                raise ModelError("trainer.tool_turn", file=path.name, line=number)
             yield messages
+
+
+def _calls_tools(row: Any) -> bool:
+    """Return whether a row holds calls of tools, which are not trained here: their words would be lost."""
+    return any(turn["role"] == "tool" or turn.get("tool_calls") for turn in row["messages"])
 
 
 def encode(tokenizer: Any, messages: Messages) -> tuple[list[int], list[int]]:

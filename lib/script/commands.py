@@ -13,29 +13,33 @@ from lib.params import Settings
 
 def convert(request: Request) -> str:
     """Return `python -m lib convert …` for a conversion."""
+    mapping = request.mapping
     words = ["python", "-m", "lib", "convert", *map(str, request.files), "--out", request.out.name]
-    words += ["--format", request.mapping.format]
-    for role, column in request.mapping.fields.items():
+    words += ["--format", mapping.format]
+    for role, column in mapping.fields.items():
         words += ["--map", f"{role}={column}"]
-    if request.mapping.system:
-        words += ["--system", request.mapping.system]
-    if request.mapping.fields.get("reasoning"):
-        words += ["--reasoning", request.mapping.reasoning]
-    return _line([*words, "--validation", f"{request.validation:g}", "--seed", str(request.seed)])
+    if mapping.template:
+        words += ["--template", mapping.template]
+    for speaker, role in mapping.roles.items():
+        words += ["--role", f"{speaker}={role}"]
+    if mapping.system:
+        words += ["--system", mapping.system]
+    words += ["--reasoning", mapping.reasoning, "--target", request.target]
+    if request.edits:
+        words += ["--edits", str(request.edits)]
+    if request.group:
+        words += ["--group", request.group]
+    if request.max_tokens:
+        words += ["--max-tokens", str(request.max_tokens)]
+    for shape in request.also:
+        words += ["--also", shape]
+    return _line([*words, "--validation", repr(request.validation), "--seed", str(request.seed)])
 
 
 def train(data: Path, model: dict[str, str] | None, settings: Settings) -> str:
     """Return `python -m lib train …` for a run."""
-    words = [
-        "python",
-        "-m",
-        "lib",
-        "train",
-        "--data",
-        str(data),
-        "--model",
-        (model or {}).get("id", "practice"),
-    ]
+    words = ["python", "-m", "lib", "train", "--data", str(data)]
+    words += ["--model", (model or {}).get("id", "practice")]
     for name, value in settings.items():
         words += ["--set", f"{name}={params.PARAMS[name].show(value)}"]
     return _line([*words, "--wait"])

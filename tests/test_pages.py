@@ -9,8 +9,8 @@ import orjson
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from lib import conversions, convert, datasets, formats, jobs, words, workspace
-from lib.ui import nav
+from lib import check, conversions, convert, datasets, edits, formats, jobs, words, workspace
+from lib.ui import nav, table
 from lib.ui.state import KEY, State
 from tests.conftest import ROOT
 
@@ -82,6 +82,232 @@ def test_reasoning_goes_before_the_answer_when_asked() -> None:
     at = visit(at, "convert")
     at.radio(key="reasoning").set_value("think").run()
     assert at.chat_message[1].text[0].value.startswith("<think>")
+
+
+def looking(file: Path, lang: str = "en") -> AppTest:
+    """Open the page that shows a file."""
+    at = app(lang)
+    me(at).begin(datasets.from_path(str(file)).id)
+    return visit(at, "convert")
+
+
+def rows_file(folder: Path, rows: list[Any], name: str = "rows.json") -> Path:
+    file = folder / name
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_bytes(orjson.dumps(rows))
+    return file
+
+
+def asked(n: int) -> list[dict[str, Any]]:
+    return [{"question": f"q{i}?", "answer": f"a{i}."} for i in range(1, n + 1)]
+
+
+def numbers(at: AppTest) -> list[int]:
+    """Return the numbers of the rows in the table on top."""
+    return list(map(int, at.dataframe[0].value["#"]))
+
+
+def tiles(at: AppTest) -> list[str]:
+    return [metric.value for metric in at.metric]
+
+
+def patch(at: AppTest) -> list[Any]:
+    return list(edits.load(datasets.edits_file(datasets.get(me(at).dataset))).lines)
+
+
+def test_rows_are_seen_in_every_way(tmp_path: Path) -> None:
+    rows = asked(60)
+    rows[6]["answer"] += " a very long end" * 9
+    rows[40]["answer"] = ""
+    at = looking(rows_file(tmp_path, rows))
+    assert numbers(at) == list(range(1, 26))
+    view = one(at.segmented_control, "view_")
+    view.set_value("sample").run()
+    drawn = numbers(at)
+    assert len(set(drawn)) == 25
+    at.button(key="draw").click().run()
+    assert numbers(at) != drawn
+    one(at.segmented_control, "view_").set_value("longest").run()
+    assert numbers(at)[0] == 7
+    one(at.segmented_control, "view_").set_value("shortest").run()
+    assert numbers(at)[0] == 41
+    one(at.segmented_control, "view_").set_value("bad").run()
+    assert numbers(at) == [41]
+    assert len(at.error) == 1
+    one(at.segmented_control, "view_").set_value("search").run()
+    one(at.text_input, "sought").set_value("very long").run()
+    assert numbers(at) == [7]
+
+
+def test_a_row_is_found_by_its_number(tmp_path: Path) -> None:
+    at = looking(rows_file(tmp_path, asked(60)))
+    one(at.number_input, "jump_").set_value(53).run()
+    assert numbers(at) == list(range(51, 61))
+    assert at.chat_message[0].text[0].value == "q53?"
+
+
+def test_a_large_file_is_read_by_a_job_and_found_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(table, "SMALL", 1000)
+    at = looking(rows_file(tmp_path, asked(60)))
+    assert numbers(at) == list(range(1, 26))
+    assert {job.kind for job in jobs.listing()} == {"survey", "examine"}
+    again = visit(app(), "convert")
+    assert [job.kind for job in jobs.listing()].count("survey") == 1
+    for job in jobs.listing():
+        assert jobs.wait(job.id).state == "done", job
+    again = visit(again, "convert")
+    assert one(again.segmented_control, "view_").options
+    assert tiles(again)[:2] == ["60", "0"]
+    assert len(jobs.listing()) == 2
+
+
+def test_a_row_is_mended_in_its_place_and_the_change_taken_back(tmp_path: Path) -> None:
+    rows = asked(9)
+    rows[3]["answer"] = None
+    at = looking(rows_file(tmp_path, rows))
+    assert tiles(at) == ["8", "1"]
+    me(at).mending = ["rows.json", "4"]
+    at.run()
+    assert [box.value for box in at.text_area if (box.key or "").startswith("leaf_")] == ["q4?", ""]
+    one(at.text_area, "leaf_1").set_value("a4, mended.")
+    one(at.button, "save_").click().run()
+    assert not at.exception
+    assert tiles(at)[:2] == ["9", "0"]
+    assert patch(at)[0]["set"] == {"answer": "a4, mended."}
+    assert at.chat_message[-1].text[0].value == "a4, mended."
+    one(at.text_area, "leaf_1").set_value("a4, mended again.")
+    one(at.button, "save_").click().run()
+    assert at.chat_message[-1].text[0].value == "a4, mended again."
+    at.button(key="undo").click().run()
+    at.button(key="undo").click().run()
+    assert tiles(at) == ["8", "1"]
+    assert patch(at) == []
+    at.button(key="leave_out").click().run()
+    assert patch(at)[0]["drop"] is True
+    assert not [button for button in at.button if button.key == "leave_out"]
+
+
+def test_a_broken_row_is_written_anew(tmp_path: Path) -> None:
+    file = tmp_path / "rows.jsonl"
+    file.write_text('{"question": "a?", "answer": "b"}\n{"question": "c?", "answer": d}\n', encoding="utf-8")
+    at = looking(file)
+    me(at).mending = ["rows.jsonl", "2"]
+    at.run()
+    assert one(at.text_area, "leaf_0").value == "c?"
+    one(at.text_area, "leaf_1").set_value("d")
+    one(at.button, "save_").click().run()
+    assert tiles(at)[:2] == ["2", "0"]
+    assert patch(at)[0]["record"] == {"question": "c?", "answer": "d"}
+
+
+def test_all_rows_of_a_kind_are_fixed_at_once(tmp_path: Path) -> None:
+    rows = [{"conversations": [{"from": "human", "value": f"q{i}?"}]} for i in range(8)]
+    for row in rows:
+        row["conversations"] += [{"from": "gpt", "value": "a"}, {"from": "human", "value": "And?"}]
+    at = looking(rows_file(tmp_path, rows))
+    assert tiles(at) == ["0", "8"]
+    at.button(key="fix_all_unanswered").click().run()
+    assert patch(at) == [{"fix": "drop_last_user"}]
+    assert tiles(at) == ["8", "0", "8"]
+    assert [message.name for message in at.chat_message] == ["user", "assistant"]
+    at.button(key="undo").click().run()
+    me(at).mending = ["rows.json", "2"]
+    at.run()
+    at.button(key="fix_row_drop_last_user").click().run()
+    assert tiles(at)[:2] == ["1", "7"]
+
+
+def test_another_target_has_other_rules(tmp_path: Path) -> None:
+    turns = [{"role": "assistant", "content": "Welcome."}, {"role": "user", "content": "Hi."}]
+    rows = [{"messages": [*turns, {"role": "assistant", "content": f"Hello {i}."}]} for i in range(5)]
+    at = looking(rows_file(tmp_path, rows))
+    assert tiles(at) == ["0", "5"]
+    lenient = next(
+        name for name, target in check.targets().items() if target.rules.get("first_not_user") == "warning"
+    )
+    at.selectbox(key="target").set_value(lenient).run()
+    assert tiles(at) == ["5", "0"]
+
+
+def test_who_an_unknown_speaker_is_can_be_said(tmp_path: Path) -> None:
+    talk = [{"from": "human", "value": "q?"}, {"from": "gpt", "value": "a"}]
+    rows = [{"conversations": [{"from": "narrator", "value": "It rains."}, *talk]}] * 3
+    at = looking(rows_file(tmp_path, rows))
+    assert tiles(at) == ["0", "3"]
+    one(at.selectbox, "speaker_0").set_value("").run()
+    assert tiles(at)[:2] == ["3", "0"]
+    assert [message.name for message in at.chat_message] == ["user", "assistant"]
+
+
+def test_a_question_is_put_together_from_columns(tmp_path: Path) -> None:
+    rows = [{"title": f"Tea {i}", "body": "Is it good?", "answer": "It is."} for i in range(5)]
+    at = looking(rows_file(tmp_path, rows))
+    one(at.toggle, "joined_").set_value(True).run()
+    one(at.text_area, "template_").set_value("{title}: ").run()
+    names = {button.label: button for button in at.button if (button.key or "").startswith("insert_")}
+    names["body"].click().run()
+    assert at.chat_message[0].text[0].value == "Tea 0: Is it good?"
+
+
+def test_what_is_declined_offers_its_way_out(tmp_path: Path) -> None:
+    rows = [{"prompt": f"q{i}?", "chosen": "good", "rejected": "bad"} for i in range(5)]
+    at = looking(rows_file(tmp_path, rows))
+    assert len(at.warning) == 1
+    assert not [button for button in at.button if button.key == "write"]
+    at.button(key="instead").click().run()
+    assert [message.text[0].value for message in at.chat_message] == ["q0?", "good"]
+
+
+def test_one_config_and_one_split_are_looked_at(tmp_path: Path) -> None:
+    for name in ("en/train", "en/test", "zh/train"):
+        rows_file(tmp_path / "many", [{"question": f"{name}?", "answer": "a"}] * 2, f"{name}.json")
+    at = looking(tmp_path / "many")
+    assert at.chat_message[0].text[0].value == "en/train?"
+    one(at.segmented_control, "split_").set_value("test").run()
+    assert at.chat_message[0].text[0].value == "en/test?"
+    one(at.selectbox, "config_").set_value("zh").run()
+    assert at.chat_message[0].text[0].value == "zh/train?"
+
+
+def test_files_that_do_not_fit_together_are_joined_by_a_click_only(tmp_path: Path) -> None:
+    rows_file(tmp_path / "many", [{"question": "a?", "answer": "b"}] * 2, "one.json")
+    rows_file(tmp_path / "many", [{"prompt": "a?", "completion": "b"}] * 3, "two.json")
+    at = looking(tmp_path / "many")
+    assert len(me(at).files) == 1
+    one(at.multiselect, "files_").set_value([str(tmp_path / "many" / f"{n}.json") for n in ("one", "two")])
+    at.run()
+    assert len(me(at).files) == 2
+
+
+def test_several_files_are_uploaded_at_once() -> None:
+    at = visit(app(), "data")
+    at.segmented_control(key="source").set_value("upload").run()
+    row = b'{"question": "a?", "answer": "b"}\n'
+    at.file_uploader[0].upload("a.jsonl", row).upload("b.jsonl", row).run()
+    assert not at.exception
+    assert len(datasets.get(me(at).dataset).files) == 2
+
+
+def test_a_group_and_other_shapes_are_in_what_is_written(tmp_path: Path) -> None:
+    rows = [{"who": f"p{i % 3}", "question": f"q{i}?", "answer": "a"} for i in range(30)]
+    at = looking(rows_file(tmp_path, rows))
+    one(at.selectbox, "group_").set_value("who").run()
+    at.multiselect(key="also").set_value(["alpaca"]).run()
+    shown = "\n".join(code.value for code in at.code)
+    assert "--group who" in shown
+    assert "--also alpaca" in shown
+    assert "def main(" in shown
+    at.button(key="write").click().run()
+    job = jobs.wait(me(at).converting)
+    assert job.state == "done", job
+    at = visit(at, "convert")
+    assert at.get("download_button")
+    ledger = conversions.manifest(me(at).conversion)
+    assert ledger
+    assert ledger["group"] == "who"
+    assert (conversions.folder(me(at).conversion) / "alpaca" / "train.jsonl").exists()
 
 
 def test_a_wrong_mapping_is_a_sentence_not_a_crash(tmp_path: Path) -> None:

@@ -1,17 +1,18 @@
-"""What moves while the visitor watches: downloads, conversions, training."""
+"""What moves while the visitor watches: downloads, readings, conversions, training."""
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
-from typing import Literal
+from pathlib import Path
+from typing import Any, Literal
 
-import pandas as pd
 import streamlit as st
 
-from lib import backends, conversions, datasets, jobs
+from lib import backends, conversions, convert, datasets, edits, examine, jobs, profile
 from lib.errors import AppError
-from lib.ui import charts, parts
+from lib.ui import charts, ledger, parts, table
 from lib.ui.state import State
 from lib.ui.words import explain, t
 
@@ -59,15 +60,66 @@ def conversion(me: State) -> None:
         me.converting = ""
         me.conversion = str(job.folder.asked()["out"]).replace("\\", "/").rsplit("/", 1)[-1]
 
-    def bar(job: jobs.Job) -> None:
-        status = job.folder.status()
-        total = status.get("total") or 0
-        st.progress(min(1.0, status.get("done", 0) / total) if total else 0.0, t("convert.running"))
-
-    _watch(me.converting, bar, done, t("convert.was_stopped"))
+    _watch(me.converting, lambda job: _bar(job, "convert.running"), done, t("convert.was_stopped"))
     manifest = conversions.manifest(me.conversion)
     if manifest:
-        _ledger(me, manifest)
+        ledger.written(me, manifest)
+
+
+def survey(me: State, path: Path, keep: Path) -> profile.Profile | None:
+    """Return what is in a file; while a large one is being read, draw how far that is.
+
+    A small file is read at once. For a large one there is a job, the same whoever looks and however often.
+    """
+    if (known := profile.kept(path, keep)) and table.ready(path, keep):
+        return known
+    if table.small(path):
+        seen = profile.profile(path)
+        profile.keep(seen, keep)
+        return seen
+    asked = {"file": str(path), "keep": str(keep), "stamp": list(convert.stamp(path))}
+    me.surveys[str(path)] = _once("survey", path.name, asked, me.surveys.get(str(path), ""))
+    begun = not table.ready(path, keep)
+    _watch(
+        me.surveys[str(path)],
+        _bar,
+        None,
+        t("live.survey_stopped"),
+        again=lambda: me.surveys.update({str(path): ""}),
+        until=lambda: begun and table.ready(path, keep),
+    )
+    return None
+
+
+def examination(me: State, request: convert.Request, keep: Path) -> examine.Examination | None:
+    """Return what is wrong with the rows; while that is being found out, draw how far it is.
+
+    While the examination of large files is renewed after a change, the one before is returned.
+    """
+    files = ", ".join(map(str, request.files))
+    if me.seen_of != files:
+        me.seen, me.seen_of = None, files
+    seen = examine.kept(request, keep)
+    if seen is None and sum(path.stat().st_size for path in request.files) <= table.SMALL:
+        seen = examine.examine(request)
+        examine.keep(request, seen, keep)
+    if seen is None:
+        stamps = [list(convert.stamp(path)) for path in request.files]
+        asked = conversions.as_json(request) | {"keep": str(keep), "stamps": stamps}
+        asked |= {"edited": edits.load(request.edits).digest}
+        me.examining = _once("examine", request.files[0].name, asked, me.examining)
+        _watch(
+            me.examining,
+            lambda job: _bar(job, "live.examining"),
+            None,
+            t("live.examination_stopped"),
+            again=lambda: setattr(me, "examining", ""),
+        )
+        if me.seen:
+            st.caption(t("live.renewing"))
+        return me.seen
+    me.seen = seen
+    return seen
 
 
 def training(job: jobs.Job) -> None:
@@ -98,8 +150,19 @@ def caption(job: jobs.Job) -> str:
 
 
 def _watch(
-    job_id: str, bar: Callable[[jobs.Job], None], done: Callable[[jobs.Job], None], stopped: str
+    job_id: str,
+    bar: Callable[[jobs.Job], None],
+    done: Callable[[jobs.Job], None] | None,
+    stopped: str,
+    *,
+    again: Callable[[], None] | None = None,
+    until: Callable[[], bool] = lambda: False,
 ) -> None:
+    """Draw a job while it is active, then how it ended.
+
+    The page runs anew when the job is done, after `done`, and when `until` says so. With `again` there is a
+    button for a job that ended otherwise, or in vain.
+    """
     if not job_id:
         return
     active = jobs.get(job_id).state in ACTIVE
@@ -107,54 +170,53 @@ def _watch(
     @st.fragment(run_every=0.5 if active else None, key=f"watch_{job_id}")
     def panel() -> None:
         job = jobs.get(job_id)
-        if job.state == "done":
+        if job.state == "done" and done:
             done(job)
             st.rerun()
         if job.state in ACTIVE:
             bar(job)
             if st.button(t("jobs.stop"), key=f"stop_{job_id}", icon=":material/stop:"):
                 jobs.stop(job_id)
-        elif active:
+            if until():
+                st.rerun()
+            return
+        if active:
             st.rerun()
-        elif job.state == "failed":
+        if job.state == "failed":
             parts.sorry(explain(job.error or {}))
         else:
             st.caption(stopped)
+        if again and st.button(t("live.again"), key=f"again_{job_id}", icon=":material/refresh:"):
+            again()
+            st.rerun()
 
     panel()
 
 
-def _ledger(me: State, manifest: dict[str, object]) -> None:
-    counts = manifest["counts"]
-    assert isinstance(counts, dict)
-    with st.container(border=True):
-        parts.card_title(t("convert.ledger_title"), t("convert.ledger"))
-        parts.numbers(
-            *(
-                (t(f"convert.count_{name}"), f"{counts[name]:,}")
-                for name in ("read", "train", "validation", "set_aside")
-            )
-        )
-        st.caption(t("convert.adds_up", **counts))
-        if counts["reasons"]:
-            rows = [
-                {t("convert.reason"): t(f"reason.{key}"), t("convert.rows"): n}
-                for key, n in counts["reasons"].items()
-            ]
-            st.dataframe(pd.DataFrame(rows), hide_index=True, key="reasons")
-        folder = conversions.folder(me.conversion)
-        with st.container(horizontal=True):
-            for name in ("train.jsonl", "validation.jsonl", "set_aside.jsonl", "manifest.json"):
-                if (folder / name).exists():
-                    st.download_button(
-                        name,
-                        data=(folder / name).read_bytes,
-                        file_name=name,
-                        on_click="ignore",
-                        icon=":material/download:",
-                        key=f"get_{name}",
-                    )
-        st.caption(t("convert.saved", folder=parts.literal(str(folder))))
+def _once(kind: str, name: str, asked: dict[str, Any], known: str) -> str:
+    """Return the id of the job that does what is asked: the known one, or a new one in its place."""
+    asked = json.loads(json.dumps(asked))
+    try:
+        job = jobs.get(known) if known else None
+        same = job is not None and asked.items() <= job.folder.asked().items()
+    except AppError:
+        job, same = None, False
+    if job and same:
+        return job.id
+    if job and job.state in ACTIVE:
+        jobs.stop(job.id)
+    return jobs.submit(kind, name, asked).id
+
+
+def _bar(job: jobs.Job, key: str = "") -> None:
+    """Draw how many bytes are behind; what is being done is called `key`, else as its phase is."""
+    status = job.folder.status()
+    done, total = status.get("done", 0), status.get("total") or 0
+    if not total:
+        st.progress(0.0, t("live.waiting"))
+        return
+    said = t(key or f"live.{status['phase']}")
+    st.progress(min(1.0, done / total), f"{said} {t('live.of', done=done, total=total)}")
 
 
 def _local(job: jobs.Job) -> None:

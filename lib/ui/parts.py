@@ -113,7 +113,7 @@ def among(value: str, options: Sequence[str]) -> str:
 
 def literal(text: str) -> str:
     """Return text that Markdown shows as it is. Data may hold links and images, which must not be fetched."""
-    return re.sub(r"([\\`*_{}\[\]<>()#+!|~$:-])", r"\\\1", text)
+    return re.sub(r"([\\`*_{}\[\]<>()#+!|~$&:-])", r"\\\1", text)
 
 
 def secret(variable: str, typed: str) -> str:
@@ -128,9 +128,7 @@ def secret(variable: str, typed: str) -> str:
 
 def choose_dataset(dataset: datasets.Dataset) -> None:
     """Make a dataset the visitor's, and begin its conversion from what is found in it."""
-    me = state()
-    me.dataset, me.files, me.shown_file, me.row = dataset.id, [], "", 0
-    me.format, me.fields, me.conversion, me.converting = "", {}, "", ""
+    state().begin(dataset.id)
     st.rerun()
 
 
@@ -164,11 +162,30 @@ def file_picker(listing: hub.Listing) -> list[hub.RemoteFile]:
     return [by_path[path] for path in paths]
 
 
-def command(shell: str) -> None:
-    """Draw the fold-out with the command line that does what this page did."""
-    with st.expander(t("frame.command_title"), icon=":material/terminal:"):
-        st.caption(t("frame.command"))
-        st.code(shell, language="bash", wrap_lines=True)
+def command(shell: str, script: str = "", name: str = "") -> None:
+    """Draw the fold-out with the command line that does what this page did.
+
+    Beside it, where there is one, a script of its own that does the same, to be kept as the file `name`.
+    """
+    title = t("frame.code_title") if script else t("frame.command_title")
+    with st.expander(title, icon=":material/terminal:", key="code"):
+        tabs = st.tabs([t("frame.command_tab"), t("frame.script_tab")]) if script else [st.container()]
+        with tabs[0]:
+            st.caption(t("frame.command"))
+            st.code(shell, language=None, wrap_lines=True)  # the colours of bash are too pale to be read
+        if script:
+            with tabs[1]:
+                st.caption(t("frame.script"))
+                st.download_button(
+                    name,
+                    script,
+                    name,
+                    "text/x-python",
+                    on_click="ignore",
+                    icon=":material/download:",
+                    key="script",
+                )
+                st.code(script, language="python", wrap_lines=True)
 
 
 _AVATARS = {

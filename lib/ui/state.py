@@ -6,12 +6,13 @@ State holds names and choices, never data or work: those lie on disk. It is writ
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field, fields
+from copy import deepcopy
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import streamlit as st
 
-from lib import hub, words, workspace
+from lib import examine, hub, words, workspace
 
 KEY = "state"
 
@@ -37,17 +38,34 @@ class State:
     path_text: str = ""
     download: str = ""  # job id
     dataset: str = ""  # dataset id
-    # look and convert
+    # look and convert: which files, how they are looked at
+    config: str = ""
+    split: str = ""
     files: list[str] = field(default_factory=list)
     shown_file: str = ""
-    row: int = 0
+    view: str = "pages"
+    page: int = 1
+    row: int = 0  # its number in the shown file, from 1
+    drawn: int = 0  # the seed of the random sample
+    sought: str = ""
+    most: int = 1024  # tokens: where a long conversation would lose its end
+    surveys: dict[str, str] = field(default_factory=dict)  # file -> id of the job that indexes it
+    # what becomes of a row, and whether that is good
     format: str = ""
     fields: dict[str, str] = field(default_factory=dict)
     system: str = ""
-    reasoning: str = "drop"
+    reasoning: str = ""  # "": the first way of formats.REASONING
+    template: str = ""
+    roles: dict[str, str] = field(default_factory=dict)
+    target: str = ""  # "": the strictest
+    examining: str = ""  # job id
+    rule: str = ""  # the one rule whose bad rows are shown
+    mending: list[str] = field(default_factory=list)  # file and number of the row that is being mended
+    # writing
     validation: float = 0.1
     split_seed: int = 0
-    target: str = "siliconflow"
+    group: str = ""
+    also: list[str] = field(default_factory=list)
     converting: str = ""  # job id
     conversion: str = ""  # folder name in the workspace's conversions
     # settings
@@ -67,14 +85,36 @@ class State:
     api_key: str = field(default="", metadata={"kept": False})
     listing: hub.Listing | None = field(default=None, metadata={"kept": False})
     settings_round: int = field(default=0, metadata={"kept": False})  # counts the times they were set anew
+    jumps: int = field(default=0, metadata={"kept": False})  # counts the times the page of rows was set anew
+    mapped: int = field(default=0, metadata={"kept": False})  # counts the times the columns were set anew
+    template_round: int = field(default=0, metadata={"kept": False})
+    edit_round: int = field(
+        default=0, metadata={"kept": False}
+    )  # counts edits: fields take their values anew
+    seen: examine.Examination | None = field(default=None, metadata={"kept": False})  # the last one, to show
+    seen_of: str = field(default="", metadata={"kept": False})  # while the next one is made; of these files
     uploaded: str = field(default="", metadata={"kept": False})
     turns: dict[str, list[Turn]] = field(default_factory=dict, metadata={"kept": False})
     written: dict[str, Any] = field(default_factory=dict, metadata={"kept": False})
+
+    def begin(self, dataset: str) -> None:
+        """Choose a dataset: what was chosen for the one before is forgotten, what suits any is kept."""
+        fresh = State()
+        for name in _OF_A_DATASET:
+            setattr(self, name, getattr(fresh, name))
+        self.dataset = dataset
 
     @property
     def endpoint_url(self) -> str:
         """The address of the endpoint chosen, also where it is the visitor's own."""
         return self.own_endpoint if self.endpoint == "own" else self.endpoint
+
+
+_OF_A_DATASET = (
+    *("config", "split", "files", "shown_file", "view", "page", "row", "drawn", "sought", "surveys"),
+    *("format", "fields", "template", "roles", "examining", "rule", "mending", "seen", "seen_of"),
+    *("group", "converting", "conversion"),
+)
 
 
 def state() -> State:
@@ -104,8 +144,8 @@ def start_afresh() -> None:
 
 
 def _kept(held: State) -> list[tuple[Any, Any]]:
-    plain = asdict(held)
-    return [(f, plain[f.name]) for f in fields(State) if f.metadata.get("kept", True)]
+    kept = (f for f in fields(State) if f.metadata.get("kept", True))
+    return [(f, deepcopy(getattr(held, f.name))) for f in kept]
 
 
 def _restored() -> State:

@@ -60,14 +60,16 @@ with st.container(border=True), parts.calm():
 
     elif me.source == "upload":
         parts.card_title(t("data.upload_title"), t("data.upload", most=datasets.UPLOAD_LIMIT))
-        upload = st.file_uploader(
+        uploads = st.file_uploader(
             t("data.upload_label"),
             max_upload_size=datasets.UPLOAD_LIMIT // 1_000_000,
+            accept_multiple_files=True,
             key="upload",
         )
-        if upload and upload.file_id != me.uploaded:
-            me.uploaded = upload.file_id
-            parts.choose_dataset(datasets.from_upload(upload.name, upload))
+        these = ",".join(upload.file_id for upload in uploads)
+        if uploads and these != me.uploaded:
+            me.uploaded = these
+            parts.choose_dataset(datasets.from_uploads([(upload.name, upload) for upload in uploads]))
 
     else:
         parts.card_title(t("data.path_title"), t("data.path"))

@@ -1,6 +1,8 @@
 # make run    install what is missing and open the app on 127.0.0.1
 # make test   every test, the browser's included
 # make check  lint, format, types, house rules
+# make bench-records   reading and converting, side by side with what people use today (hours, 12 GB of disk);
+#                      a part of it: make bench-records BENCH="--size 200MB --task mapping"
 #
 # A CPU-only torch on Linux (200 MB instead of several GB):
 #   make run TORCH_INDEX=https://download.pytorch.org/whl/cpu
@@ -12,7 +14,7 @@ VENV ?= .venv
 REQUIREMENTS ?= requirements.txt
 BIN := $(VENV)/bin
 
-.PHONY: run test check format clean
+.PHONY: run test check format clean bench-records
 
 run: $(VENV)/$(REQUIREMENTS).done
 	$(BIN)/python -m streamlit run app.py
@@ -25,6 +27,9 @@ check: $(VENV)/requirements-dev.txt.done
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/python -m pytest -q tests/test_house_rules.py
+
+bench-records: $(VENV)/requirements-bench.txt.done
+	$(BIN)/python bench/records.py $(BENCH)
 
 format: $(VENV)/requirements-dev.txt.done
 	$(BIN)/ruff check --fix .

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from lib import collection, jobs, records
 from lib.errors import UsageError
-from lib.records.shape import PACKED
+from lib.records.sniffing import PACKED
 from lib.workspace import inside, new_id, read_json, room, write_json, writing
 
 if TYPE_CHECKING:

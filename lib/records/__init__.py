@@ -1,6 +1,7 @@
 """Any data file as a stream of records, in bounded memory.
 
-    shape.py      what a file is, by its content: JSON array, JSON lines, CSV, Parquet, and its encoding
+    shape.py      what a file is: JSON array, JSON lines, CSV, Parquet, and its encoding
+    sniffing.py   how that is found out, by its content
     json_text.py  JSON parsed fast where that is exact, exactly where it is not
     arrays.py     the rows of a JSON array, cut out of the file block by block
     lines.py      JSON lines
@@ -32,7 +33,8 @@ from lib.records.kept import prepare, prepared
 from lib.records.pages import Page, head, page, rows, sample
 from lib.records.row import Broken, Piece, Record, Start, moved
 from lib.records.scan import search
-from lib.records.shape import PACKED, Shape, ending, sniff
+from lib.records.shape import Shape
+from lib.records.sniffing import PACKED, ending, sniff
 from lib.records.stream import read
 from lib.records.stretches import cuts, spread
 

@@ -24,7 +24,8 @@ from lib.errors import WorkspaceError
 from lib.records import index, parquet
 from lib.records.index import Index
 from lib.records.row import Progress
-from lib.records.shape import Shape, sniff
+from lib.records.shape import Shape
+from lib.records.sniffing import sniff
 from lib.records.source import behind, faults, open_utf8
 from lib.records.stream import told
 

@@ -17,7 +17,8 @@ import numpy as np
 
 from lib.records import kept, parquet, tables
 from lib.records.row import Piece, Record, Start
-from lib.records.shape import Shape, sniff
+from lib.records.shape import Shape
+from lib.records.sniffing import sniff
 from lib.records.source import open_utf8
 from lib.records.stream import rows, told
 

@@ -13,7 +13,8 @@ from pathlib import Path
 from lib.errors import RecordError
 from lib.records import arrays, lines, parquet, tables
 from lib.records.row import Marker, Piece, Progress, Reader, Start
-from lib.records.shape import Shape, sniff
+from lib.records.shape import Shape
+from lib.records.sniffing import sniff
 
 READERS: dict[str, Reader] = {
     "array": arrays.read,

@@ -28,7 +28,8 @@ from typing import TypeVar
 from lib.errors import AppError, Fact
 from lib.records import parquet, tables
 from lib.records.row import Piece, Progress, Start
-from lib.records.shape import Shape, sniff
+from lib.records.shape import Shape
+from lib.records.sniffing import sniff
 from lib.records.source import open_utf8
 from lib.records.stream import rows, told
 

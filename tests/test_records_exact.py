@@ -349,3 +349,11 @@ def test_any_table_survives(cells: list[tuple[str, ...]], delimiter: str, end: s
         assert [piece.value for piece in spread if isinstance(piece, Record)] == rows
         assert [(one.number, one.line) for one in spread] == [(one.number, one.line) for one in pieces]
         assert records.page(path, 1, 1).rows[0].number == 2
+
+
+def test_what_is_no_row_is_kept_long_enough_to_be_mended(tmp_path: Path) -> None:
+    path = tmp_path / "data.jsonl"
+    broken = '{"q": "' + "x" * 5000 + '", "a": oh}'
+    path.write_text('{"q": "1", "a": "2"}\n' + broken + "\n", encoding="utf-8")
+    (piece,) = (piece for piece in records.read(path) if isinstance(piece, records.Broken))
+    assert piece.raw == broken

@@ -28,7 +28,7 @@ import orjson
 from lib.errors import Fact, RecordError
 from lib.records.json_text import BadNumberError, Exact, odd_place, sure, twice_place, value_end
 from lib.records.lines import ended_early
-from lib.records.row import Broken, Mark, Piece, Progress, Record, Start, broken
+from lib.records.row import RAW, Broken, Mark, Piece, Progress, Record, Start, broken
 from lib.records.ruler import Ruler
 from lib.records.shape import MOST, Shape
 from lib.records.source import behind, faults, open_utf8
@@ -280,10 +280,10 @@ class _Reader:
                 if deep:
                     yield self._broken("too_deep", text, at, text[at : at + 200])
                 elif escaped:
-                    yield self._broken("bad_bytes", text, escaped.start(), text[at : at + 200])
+                    yield self._broken("bad_bytes", text, escaped.start(), text[at:end])
                 elif (twice := self._exact.twice) is not None:
                     place = twice_place(text, at, twice)
-                    yield self._broken("duplicate_key", text, place, text[at : at + 200], name=twice[:80])
+                    yield self._broken("duplicate_key", text, place, text[at:end], name=twice[:80])
                 else:
                     line = self._line(text, at)
                     note = None
@@ -342,7 +342,7 @@ class _Reader:
         newline = text.rfind("\n", 0, at)
         column = at - newline + (0 if newline >= 0 else self._ruler.before(self.offset))
         near = _clean(text[at : at + 30])
-        raw = near if piece is None else _clean(piece[:200])
+        raw = near if piece is None else _clean(piece[:RAW])
         line = self._line(text, at)
         return broken(self.shape, self.number - 1, key, line, column, raw, near=near, **facts)
 

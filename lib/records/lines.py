@@ -22,7 +22,7 @@ import numpy as np
 import orjson
 
 from lib.records.json_text import BadNumberError, Exact, odd_place, sure, twice_place
-from lib.records.row import APART, EVERY, Mark, Piece, Progress, Record, Start, broken
+from lib.records.row import APART, EVERY, RAW, Mark, Piece, Progress, Record, Start, broken
 from lib.records.shape import MOST, Shape
 from lib.records.source import behind, faults, open_utf8
 
@@ -194,7 +194,7 @@ def _slowly(exact: Exact, shape: Shape, text: bytes, number: int, line: int, *, 
 
 
 def _shown(text: bytes) -> str:
-    return text[:800].decode("utf-8", "replace").strip()
+    return text[: 4 * RAW].decode("utf-8", "replace").strip()
 
 
 def ended_early(error: json.JSONDecodeError) -> bool:

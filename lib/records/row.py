@@ -9,6 +9,9 @@ from typing import Any, Protocol
 from lib.errors import Fact, RecordError
 from lib.records.shape import Shape
 
+# Characters kept of what is no row: enough to mend it by hand.
+RAW = 20_000
+
 
 class Lines(Protocol):
     """Knows on which lines some rows begin, but counts only when asked."""
@@ -50,7 +53,8 @@ class Broken:
     """A piece of a file that is no row: where it is and why.
 
     `error` is what to tell; `line` and `column` (among its facts too) point at the fault itself, in
-    characters from 1, None where a format has none. `raw` is how the piece begins, at most 200 characters.
+    characters from 1, None where a format has none. `raw` is the piece, or how it begins: RAW characters
+    at most, and 200 where it is not known where it ends.
     """
 
     number: int
@@ -81,7 +85,7 @@ def broken(
     error = RecordError(
         f"record.{key}", file=shape.path.name, row=number, line=line, column=column, near=near, **facts
     )
-    return Broken(number, error, line, column, raw[:200])
+    return Broken(number, error, line, column, raw[:RAW])
 
 
 Piece = Record | Broken

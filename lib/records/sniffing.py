@@ -1,4 +1,4 @@
-"""Find out what a file is by its content, not by its ending: its kind, its encoding, where its data begins."""
+"""Find out what a file is by its content, not by its ending: its kind and encoding, where its data begins."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from typing import BinaryIO
 import numpy as np
 
 from lib.errors import RecordError
-from lib.records.row import Mark, Piece, Progress, Record, Start, broken
+from lib.records.row import RAW, Mark, Piece, Progress, Record, Start, broken
 from lib.records.shape import MOST, Shape
 from lib.records.source import behind, faults, open_utf8
 
@@ -135,7 +135,7 @@ class _Lines:
     @property
     def first(self) -> str:
         """How the row begins."""
-        return self.row[0][:800].decode("utf-8", "replace") if self.row else ""
+        return self.row[0][: 4 * RAW].decode("utf-8", "replace") if self.row else ""
 
     def block(self, delimiter: str, stop: int | None) -> list[tuple[int, int, list[str]]]:
         """Take the rows of a block, with their offsets and lines; none, but lines in `again`, if in doubt.

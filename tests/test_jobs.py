@@ -608,3 +608,9 @@ def test_signals_reach_what_the_process_started(play: Play) -> None:
     play().signal(process, kill=False)
     assert parent.wait(10) == (-signal.SIGTERM if os.name == "posix" else 1)
     until(lambda: gone(child))
+
+
+def test_the_runner_needs_no_numbers_library() -> None:
+    # its threads die after it, and until then a killed runner looks alive to whoever started it
+    look = "import sys, lib.jobs; sys.exit('numpy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", look], cwd=ROOT).returncode == 0

@@ -163,8 +163,7 @@ class _Stretch:
     base: Start
 
 
-# Where a line can go.
-_SIDES = ("train", "validation", "duplicate")
+# Where a line can go: to be learned from, kept back, set aside as a duplicate.
 _TRAIN, _KEPT, _REPEATED = range(3)
 _BLOCK = 1 << 20
 
@@ -211,13 +210,14 @@ class _Rows:
         if not self._questions:
             self._complain()
         sides = self._sides()
-        counts = np.bincount(sides, minlength=len(_SIDES))
+        counts = np.bincount(sides, minlength=3)
         before = 0
         for stretch in self.stretches:
             self._write(stretch, sides[before : before + stretch.part.rows], train, kept)
             before += stretch.part.rows
         if counts[_REPEATED]:
-            self._dropped("duplicate", int(counts[_REPEATED]))
+            self.reasons["duplicate"] += int(counts[_REPEATED])
+            self.mended["drop_duplicate"] += int(counts[_REPEATED])
         validation = int(counts[_KEPT])
         if "drop_leaked" in self.fixes:
             validation -= self._drop_leaked(train, kept)
@@ -276,10 +276,6 @@ class _Rows:
             self.reasons[rule] += count
         self.mended["drop_leaked"] += len(leaked)
         return len(leaked)
-
-    def _dropped(self, reason: str, count: int) -> None:
-        self.reasons[reason] += count
-        self.mended[f"drop_{reason}"] += count
 
     def _aside_line(self, name: str, row: int, reason: str, line: bytes) -> None:
         told = {"reason": reason, "facts": {}, "value": orjson.loads(line)}

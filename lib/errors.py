@@ -37,6 +37,10 @@ class AppError(Exception):
         told = ", ".join(f"{name}={value}" for name, value in self.facts.items())
         return f"{self.key} ({told})" if told else self.key
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Let an error cross from one process to another, which by default forgets its facts' names."""
+        return _again, (type(self), self.key, self.facts)
+
     def as_json(self) -> dict[str, Any]:
         """Return `{"key", "facts"}`, the form kept in job folders."""
         return {"key": self.key, "facts": self.facts}
@@ -72,3 +76,7 @@ class JobError(AppError):
 
 class BackendError(AppError):
     """A place to train answered with an error."""
+
+
+def _again(kind: type[AppError], key: str, facts: dict[str, Fact]) -> AppError:
+    return kind(key, **facts)

@@ -61,8 +61,9 @@ def examine(request: convert.Request, progress: convert.Progress | None = None) 
     tokens = Histogram()
     seen = bytearray()
     where: list[tuple[str, np.ndarray[Any, Any]]] = []
+    names = edits.names(request.files)
     for path, report in convert.reports(request.files, progress):
-        name = edits.names(request.files)[path]
+        name = names[path]
         for base, part in sift.parts(path, name, plan, processes, report):
             read += part.read
             edited += part.edited
@@ -83,7 +84,7 @@ def examine(request: convert.Request, progress: convert.Progress | None = None) 
             mended["drop_duplicate"] += len(repeated)
         else:
             findings += repeated
-    files = list(edits.names(request.files).values())
+    files = list(names.values())
     findings.sort(key=lambda one: (one.severity != "error", files.index(one.file), one.row))
     return Examination(
         read=read,

@@ -10,7 +10,6 @@ of the file, so whoever puts them together gets what one process would have got.
 
 from __future__ import annotations
 
-import copyreg
 import io
 import re
 from collections import deque
@@ -25,7 +24,6 @@ from pathlib import Path
 from threading import Thread
 from typing import TypeVar
 
-from lib.errors import AppError, Fact
 from lib.records import parquet, tables
 from lib.records.row import Piece, Progress, Start
 from lib.records.shape import Shape
@@ -256,17 +254,3 @@ _SEEK: dict[str, Callable[[Shape], Begin | None]] = {
     "lines": _in_lines,
     "csv": _in_table,
 }
-
-
-def _pickled(error: AppError) -> tuple[Callable[..., AppError], tuple[object, ...]]:
-    return _again, (type(error), error.key, error.facts)
-
-
-def _again(kind: type[AppError], key: str, facts: dict[str, Fact]) -> AppError:
-    return kind(key, **facts)
-
-
-# An exception is pickled as its arguments in order, and these have names.
-_KINDS: list[type[AppError]] = [AppError, *AppError.__subclasses__()]
-for _kind in _KINDS:
-    copyreg.pickle(_kind, _pickled)

@@ -277,6 +277,28 @@ def test_the_token_is_for_huggingface_alone() -> None:
         assert endpoints.token_for(other, SECRET) is None
 
 
+def test_a_mirror_that_the_visitor_trusts_sees_the_token_and_its_storage_host_does_not(
+    fake: FakeHub, tmp_path: Path
+) -> None:
+    fake.tokens.add(SECRET)
+    fake.add_repo(REPO, FILES, gated=True)
+    listing = listed(fake, token=SECRET, anywhere=True)
+    hub.download(listing, listing.files, tmp_path, token=SECRET, anywhere=True)
+    for seen in fake.log:
+        at_home = seen.host.startswith("127.0.0.1")
+        assert (seen.headers.get("authorization") == f"Bearer {SECRET}") == at_home
+    assert any(seen.host.startswith("localhost") for seen in fake.log)
+
+
+def test_a_listing_that_is_sent_on_leaves_the_token_behind(fake: FakeHub) -> None:
+    with FakeHub() as other:
+        other.add_repo(REPO, FILES)
+        fake.fault("@api", "bounce", times=None, to=other.url)
+        assert listed(fake, token=SECRET, anywhere=True).files
+        assert fake.log[0].headers["authorization"] == f"Bearer {SECRET}"
+        assert not any("authorization" in seen.headers for seen in other.log)
+
+
 def test_a_token_that_cannot_be_one_is_refused_before_it_is_sent() -> None:
     error = error_of(lambda: hub.list_files(REF, token=f"\u4ee4\u724c{SECRET}"))
     assert error.key == "hub.bad_token"

@@ -7,7 +7,7 @@
 
 Metadata goes through huggingface_hub, for its addresses, types and error codes; bytes we stream ourselves
 from `/resolve/`, because the client of 2026 can't resume a file. Every call names its endpoint and ends
-within its timeout; a token goes to huggingface.co and nowhere else.
+within its timeout; a token goes to huggingface.co and nowhere else unless the visitor says so (`anywhere`).
 
 What goes wrong is a `HubError`, whose keys are listed in `lib/hub/failures.py`, or a `WorkspaceError`.
 """

@@ -80,6 +80,7 @@ def download(
     folder: Path,
     *,
     token: str | None = None,
+    anywhere: bool = False,
     progress: Tell | None = None,
     stop: Stop | None = None,
     workers: int = 3,
@@ -92,7 +93,8 @@ def download(
     Files that are there and have the right bytes are not fetched again. A connection that is cut, or gives
     nothing for `timeout` seconds, is taken up again, with growing pauses from `pause` seconds on; a file is
     given up after `tries` failures without progress. A server that asks us to wait is obeyed. The token is
-    sent to huggingface.co only. While another download works in `folder`, this one waits.
+    sent to huggingface.co only; `anywhere`: to the listing's endpoint too. While another download works in
+    `folder`, this one waits.
 
     `progress` and `stop` are called from this thread, about three and ten times a second. Once `stop()` is
     true it ends within a second with `hub.stopped`; what has arrived stays for the next run.
@@ -107,7 +109,9 @@ def download(
         folder = folder.resolve()
         workspace.inside(folder, OWN).mkdir(exist_ok=True)
         items = [_Item(file, *paths) for file, paths in places(files, folder, asked).items()]
-        running = _Download(listing, items, token_for(listing.endpoint, token), asked, tries, pause)
+        running = _Download(
+            listing, items, token_for(listing.endpoint, token, anywhere=anywhere), asked, tries, pause
+        )
         with _alone(folder, running, progress, stop), _remembered(folder, items, listing):
             _check_space(folder, items)
             running.run(workers, progress, stop)

@@ -13,7 +13,7 @@ from huggingface_hub import constants
 from lib.errors import HubError
 
 ENDPOINTS = ("https://huggingface.co", "https://hf-mirror.com")
-# The token goes nowhere else; a mirror is somebody else's computer.
+# The token goes nowhere else unless the visitor says so; a mirror is somebody else's computer.
 TRUSTED = ENDPOINTS[:1]
 
 
@@ -33,13 +33,16 @@ def check_endpoint(text: str) -> str:
     return f"{url.scheme}://{host}{port}{url.path.rstrip('/')}"
 
 
-def token_for(endpoint: str, token: str | None) -> str | None:
+def token_for(endpoint: str, token: str | None, *, anywhere: bool = False) -> str | None:
     """Return the token to send to `endpoint`: `token` for huggingface.co, None for every other.
+
+    `anywhere`: the visitor has said that this endpoint may see it too. Even then it is for requests to the
+    endpoint itself; where a redirect leads to another origin, it stays behind.
 
     Raises `HubError` `hub.bad_token` when it holds what no token does, such as a blank.
     """
     token = (token or "").strip()
-    if not token or endpoint not in TRUSTED:
+    if not token or not (anywhere or endpoint in TRUSTED):
         return None
     if not re.fullmatch(r"[\x21-\x7e]+", token):
         raise HubError("hub.bad_token", endpoint=endpoint)

@@ -65,15 +65,20 @@ class Listing:
 
 
 def list_files(
-    ref: Ref, endpoint: str = ENDPOINTS[0], *, token: str | None = None, timeout: float = 15.0
+    ref: Ref,
+    endpoint: str = ENDPOINTS[0],
+    *,
+    token: str | None = None,
+    anywhere: bool = False,
+    timeout: float = 15.0,
 ) -> Listing:
     """Ask `endpoint` what it has.
 
     Returns, or raises `HubError`, within `timeout` seconds, whatever the server does. The token is sent to
-    huggingface.co only.
+    huggingface.co only; `anywhere`: to `endpoint` too, whatever it is.
     """
     endpoint = check_endpoint(endpoint)
-    return _Asking(ref, endpoint, token_for(endpoint, token), timeout).within_timeout()
+    return _Asking(ref, endpoint, token_for(endpoint, token, anywhere=anywhere), timeout).within_timeout()
 
 
 def select(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Collection, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
 from time import monotonic, sleep
@@ -71,14 +71,17 @@ def list_files(
     token: str | None = None,
     anywhere: bool = False,
     timeout: float = 15.0,
+    known: Listing | None = None,
 ) -> Listing:
     """Ask `endpoint` what it has.
 
     Returns, or raises `HubError`, within `timeout` seconds, whatever the server does. The token is sent to
-    huggingface.co only; `anywhere`: to `endpoint` too, whatever it is.
+    huggingface.co only; `anywhere`: to `endpoint` too, whatever it is. Where the commit is still that of
+    `known`, an earlier listing of the same repository, one request is enough and `known` is the answer.
     """
     endpoint = check_endpoint(endpoint)
-    return _Asking(ref, endpoint, token_for(endpoint, token, anywhere=anywhere), timeout).within_timeout()
+    token = token_for(endpoint, token, anywhere=anywhere)
+    return _Asking(ref, endpoint, token, timeout, known).within_timeout()
 
 
 def select(
@@ -118,7 +121,11 @@ def is_data(path: str) -> bool:
 class _Asking:
     """The calls behind one listing, made in a thread of its own."""
 
-    def __init__(self, ref: Ref, endpoint: str, token: str | None, timeout: float) -> None:
+    def __init__(
+        self, ref: Ref, endpoint: str, token: str | None, timeout: float, known: Listing | None = None
+    ) -> None:
+        other = known is None or replace(known.ref, revision=ref.revision, path=ref.path) != ref
+        self.known = None if other else known
         self.asked = Asked(ref, endpoint, timeout, token_sent=token is not None)
         self.api = f"{endpoint}/api/{ref.kind}s/{ref.repo}"
         self.headers = headers_for(token)
@@ -163,6 +170,8 @@ class _Asking:
     def once(self) -> Listing:
         try:
             info = self.info()
+            if self.known and self.known.commit == str(info.sha):
+                return replace(self.known, ref=self.asked.ref, endpoint=self.asked.endpoint)
             if info.gated:  # lists are open, files are not: find out now, not at the first byte
                 self.get(f"{self.api}/auth-check", only_coded=True)
             files = tuple(self.files(str(info.sha)))

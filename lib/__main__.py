@@ -448,7 +448,7 @@ def _model(text: str, endpoint: str) -> dict[str, str]:
     path = Path(text).expanduser()
     if path.exists() or text.startswith((".", "/", "~")):
         return {"kind": "path", "id": str(path.resolve())}
-    ref = hub.parse(text, kind="model")
+    ref = hub.parse(text, kind="model", sites=("hub",))
     return {"kind": "hub", "id": ref.repo, "revision": ref.revision, "endpoint": endpoint}
 
 

@@ -22,7 +22,7 @@ times (None: always), by requests of `method` ("": any).
     status      an error: status=503, retry_after=SECONDS, code= for X-Error-Code
     html        200 and a captive portal's page        json    200 and JSON that no Hub writes
     silent      never answers                          drop    RST at once
-    bounce      308 to the same path on `to=`
+    bounce      308 to the same path on `to=`          away    302 to `to=`, as a login page is reached
   in a body, when byte `at` of the file would be next, or after `each` bytes of every body
     reset       RST                                    truncate   a clean close
     stall       silence                                corrupt    the byte `at` is flipped
@@ -47,7 +47,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
-from urllib.parse import parse_qs, quote, unquote, urlsplit
+from urllib.parse import SplitResult, parse_qs, quote, unquote, urlsplit
 
 LARGE = 1_000_000
 LARGE_ENDINGS = (".parquet", ".safetensors", ".bin", ".gguf", ".zip", ".gz")
@@ -121,6 +121,7 @@ class Repo:
     license: str = ""
     revisions: dict[str, str] = field(default_factory=dict)  # name -> commit
     commits: dict[str, dict[str, File]] = field(default_factory=dict)
+    modified: dict[str, str] = field(default_factory=dict)  # commit -> when
 
 
 class FakeHub:
@@ -134,16 +135,14 @@ class FakeHub:
         self.log: list[Seen] = []
         self.turn = threading.Lock()
         self.over = threading.Event()
-        hub = self
-
-        class Bound(_Handler):
-            pass
-
-        Bound.hub = hub
-        self.server = _Server(("127.0.0.1", port), Bound)
+        self.server = _Server(("127.0.0.1", port), type("Bound", (self.handler(),), {"hub": self}))
         self.port = self.server.server_address[1]
         self.url = f"http://127.0.0.1:{self.port}"
         self.cdn = f"http://localhost:{self.port}"
+
+    def handler(self) -> type[BaseHTTPRequestHandler]:
+        """Return the class that answers the requests; tests/fakescope.py has another one."""
+        return Handler
 
     def start(self) -> Self:
         threading.Thread(target=self.server.serve_forever, args=(0.01,), daemon=True).start()
@@ -173,6 +172,7 @@ class FakeHub:
         private: bool = False,
         gated: bool = False,
         license: str = "",
+        modified: str = "2024-06-07T08:09:10.000Z",
     ) -> str:
         """Put a commit with exactly these files on `revision`; return its hash.
 
@@ -192,6 +192,7 @@ class FakeHub:
         commit = hashlib.sha1(f"{kind}{repo}{marks}".encode()).hexdigest()
         held.commits[commit] = tree
         held.revisions[revision] = commit
+        held.modified[commit] = modified
         return commit
 
     def fault(self, where: str, kind: str, **how: Any) -> Fault:
@@ -237,11 +238,12 @@ class _Server(ThreadingHTTPServer):
         """Say nothing: clients that go away are what this is for."""
 
 
-class _Handler(BaseHTTPRequestHandler):
+class Handler(BaseHTTPRequestHandler):
     hub: FakeHub
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True
     server_version = "FakeHub"
+    part = 206  # the status of a part of a file
 
     def do_GET(self) -> None:
         self.handle_one()
@@ -262,16 +264,20 @@ class _Handler(BaseHTTPRequestHandler):
         self.seen = Seen(
             self.command,
             self.headers.get("Host", ""),
-            unquote(url.path),
+            self.place(url),
             url.query,
             {name.lower(): value for name, value in self.headers.items()},
         )
         self.hub.log.append(self.seen)
-        fault = self.hub.meet(self.seen, ("status", "html", "json", "silent", "drop", "bounce"))
+        fault = self.hub.meet(self.seen, ("status", "html", "json", "silent", "drop", "bounce", "away"))
         if fault:
             self.misbehave(fault)
         elif not self.refused_token():
             self.route()
+
+    def place(self, url: SplitResult) -> str:
+        """Return the path that faults and the log know a request by."""
+        return unquote(url.path)
 
     def misbehave(self, fault: Fault) -> None:
         if fault.kind == "drop":
@@ -286,6 +292,8 @@ class _Handler(BaseHTTPRequestHandler):
             self.json([{"ret": 0, "msg": "hello"}])
         elif fault.kind == "bounce":
             self.answer(308, b"", {"Location": fault.to + self.path})
+        elif fault.kind == "away":
+            self.answer(302, b"", {"Location": fault.to})
         else:
             headers = {"Content-Type": "text/plain"}
             if fault.retry_after is not None:
@@ -372,7 +380,7 @@ class _Handler(BaseHTTPRequestHandler):
                     "id": repo.id,
                     "author": repo.id.partition("/")[0],
                     "sha": commit,
-                    "lastModified": "2024-06-07T08:09:10.000Z",
+                    "lastModified": repo.modified[commit],
                     "createdAt": "2024-06-07T08:09:10.000Z",
                     "private": repo.private,
                     "gated": "auto" if repo.gated else False,
@@ -460,7 +468,7 @@ class _Handler(BaseHTTPRequestHandler):
             stop = min(size, int(asked[2]) + 1) if asked[2] else size
             if start >= size:
                 return self.answer(416, b"", {"Content-Range": f"bytes */{size}"})
-            status = 206
+            status = self.part
             headers["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
         if self.command == "HEAD":
             return self.answer(status, file.data[start:stop], headers)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import socket
+import ssl
 import subprocess
 import sys
 import threading
@@ -16,6 +17,7 @@ from typing import Any
 
 import httpx2
 import pytest
+import requests
 from huggingface_hub import HfApi, constants, snapshot_download
 
 from lib import hub
@@ -209,7 +211,7 @@ def test_what_is_no_repository_is_refused(text: str) -> None:
     assert len(str(error.facts["text"])) <= 80
 
 
-@pytest.mark.parametrize("address", ["https://modelscope.cn/datasets/a/b", "https://www.github.com/a/b"])
+@pytest.mark.parametrize("address", ["https://www.kaggle.com/datasets/a/b", "https://github.com/a/b"])
 def test_another_site_is_named(address: str) -> None:
     error = error_of(lambda: hub.parse(address))
     assert error.key == "hub.other_site"
@@ -513,7 +515,9 @@ def test_offline_mode_is_named(fake: FakeHub, monkeypatch: pytest.MonkeyPatch) -
     assert error_of(lambda: listed(fake)).key == "hub.offline"
 
 
-def test_wrapped_causes_are_unwrapped() -> None:
+def test_wrapped_causes_are_unwrapped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NO_PROXY", "*")
+    monkeypatch.setenv("no_proxy", "*")
     asked = Asked(REF, "https://hf-mirror.com", 3.0)
     unknown = httpx2.ConnectError("All connection attempts failed")
     unknown.__cause__ = socket.gaierror(-2, "Name or service not known")
@@ -522,6 +526,24 @@ def test_wrapped_causes_are_unwrapped() -> None:
     told = asked.broken(outer)
     assert told and (told.key, told.facts["why"]) == ("hub.no_connection", "dns")
     assert asked.broken(KeyError("a bug stays a bug")) is None
+
+
+def test_a_dead_proxy_is_told_from_a_dead_endpoint() -> None:
+    error = error_of(lambda: hub.list_files(REF, "http://hub.example"))  # the tests' proxy leads nowhere
+    assert (error.key, error.facts["why"]) == ("hub.no_connection", "proxy")
+
+
+def test_a_handshake_that_is_cut_is_no_question_of_certificates() -> None:
+    told = Asked(REF, "http://127.0.0.1", 3.0).broken(requests.exceptions.SSLError(ssl.SSLEOFError(8, "EOF")))
+    assert told and (told.key, told.facts["why"]) == ("hub.no_connection", "closed")
+
+
+def test_another_port_is_another_server_and_https_is_not() -> None:
+    asked = Asked(REF, "http://hub.example:8000", 3.0)
+    told = asked.broken(ConnectionResetError(), at="http://hub.example:9000/x")
+    assert told and (told.key, told.facts["host"]) == ("hub.bounced", "hub.example:9000")
+    secure = Asked(REF, "http://hub.example", 3.0).broken(ConnectionResetError(), at="https://hub.example/x")
+    assert secure and secure.key == "hub.no_connection"
 
 
 def test_the_wait_is_read_in_all_its_forms() -> None:

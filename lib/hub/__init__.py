@@ -1,4 +1,4 @@
-"""The Hugging Face Hub and its mirrors: what to fetch, what is there, and getting it here whole.
+"""The Hugging Face Hub, its mirrors, ModelScope: what to fetch, what is there, and getting it here whole.
 
     parse                      what a person pasted -> Ref
     list_files                 Ref + endpoint -> Listing: commit, licence, gate, files with sizes and hashes
@@ -13,13 +13,14 @@ What goes wrong is a `HubError`, whose keys are listed in `lib/hub/failures.py`,
 """
 
 from lib.hub.download import Progress, download
-from lib.hub.endpoint import ENDPOINTS, check_endpoint, token_from_environment
+from lib.hub.endpoint import ENDPOINTS, SITES, check_endpoint, token_from_environment
 from lib.hub.listing import Listing, RemoteFile, is_data, list_files, select, suggest
 from lib.hub.reference import KINDS, Ref, parse
 
 __all__ = [
     "ENDPOINTS",
     "KINDS",
+    "SITES",
     "Listing",
     "Progress",
     "Ref",

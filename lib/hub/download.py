@@ -110,7 +110,12 @@ def download(
         workspace.inside(folder, OWN).mkdir(exist_ok=True)
         items = [_Item(file, *paths) for file, paths in places(files, folder, asked).items()]
         running = _Download(
-            listing, items, token_for(listing.endpoint, token, anywhere=anywhere), asked, tries, pause
+            listing,
+            items,
+            token_for(listing.endpoint, token, anywhere=anywhere, site=listing.ref.site),
+            asked,
+            tries,
+            pause,
         )
         with _alone(folder, running, progress, stop), _remembered(folder, items, listing):
             _check_space(folder, items)
@@ -485,7 +490,7 @@ def _check(answer: requests.Response, item: _Item, about: Asked, *, at_home: boo
     if status not in (200, 203, 206) or ("html" in headers.get("Content-Type", "") and not is_page):
         raise about.error("not_a_hub")
     size = headers.get("Content-Length", "")
-    if status == 206:
+    if status == 206 or "Content-Range" in headers:
         size = headers.get("Content-Range", "").rpartition("/")[2]
     other = size.isdigit() and int(size) != item.file.size
     packed = headers.get("Content-Encoding", "identity") != "identity"
@@ -494,11 +499,11 @@ def _check(answer: requests.Response, item: _Item, about: Asked, *, at_home: boo
 
 
 def _first_byte(answer: requests.Response) -> int:
-    """Return the place in the file of the body's first byte."""
-    if answer.status_code != 206:
-        return 0
+    """Return the place in the file of the body's first byte. ModelScope sends parts with status 200 too."""
     told = re.match(r"bytes (\d+)-", answer.headers.get("Content-Range", ""))
-    return int(told[1]) if told else 1 << 62
+    if told:
+        return int(told[1])
+    return 0 if answer.status_code != 206 else 1 << 62
 
 
 def _passing(error: HubError) -> bool:

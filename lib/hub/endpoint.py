@@ -13,6 +13,8 @@ from huggingface_hub import constants
 from lib.errors import HubError
 
 ENDPOINTS = ("https://huggingface.co", "https://hf-mirror.com")
+# Where each site is asked. ModelScope's two are two sites of one owner; not all is on both.
+SITES = {"hub": ENDPOINTS, "modelscope": ("https://modelscope.cn", "https://www.modelscope.ai")}
 # The token goes nowhere else unless the visitor says so; a mirror is somebody else's computer.
 TRUSTED = ENDPOINTS[:1]
 
@@ -33,20 +35,40 @@ def check_endpoint(text: str) -> str:
     return f"{url.scheme}://{host}{port}{url.path.rstrip('/')}"
 
 
-def token_for(endpoint: str, token: str | None, *, anywhere: bool = False) -> str | None:
+def endpoint_of(site: str, text: str = "") -> str:
+    """Return an endpoint that speaks as `site` does: `text`, or the site's first where that is another's.
+
+    Raises `HubError` `hub.bad_endpoint`.
+    """
+    endpoint = check_endpoint(text or SITES[site][0])
+    others = [one for name, endpoints in SITES.items() if name != site for one in endpoints]
+    return SITES[site][0] if endpoint in others else endpoint
+
+
+def token_for(endpoint: str, token: str | None, *, anywhere: bool = False, site: str = "hub") -> str | None:
     """Return the token to send to `endpoint`: `token` for huggingface.co, None for every other.
 
     `anywhere`: the visitor has said that this endpoint may see it too. Even then it is for requests to the
-    endpoint itself; where a redirect leads to another origin, it stays behind.
+    endpoint itself; where a redirect leads to another origin, it stays behind. For a `site` that is not the
+    Hub there is none: the token is one of Hugging Face.
 
     Raises `HubError` `hub.bad_token` when it holds what no token does, such as a blank.
     """
     token = (token or "").strip()
-    if not token or not (anywhere or endpoint in TRUSTED):
+    if not token or site != "hub" or not (anywhere or endpoint in TRUSTED):
         return None
     if not re.fullmatch(r"[\x21-\x7e]+", token):
         raise HubError("hub.bad_token", endpoint=endpoint)
     return token
+
+
+def origin(address: str) -> str:
+    """Return `scheme://host:port`, the part that decides whether two addresses are one server's.
+
+    Raises `ValueError` for what is no address.
+    """
+    url = urlsplit(address)
+    return f"{url.scheme}://{url.hostname}:{url.port or {'https': 443}.get(url.scheme, 80)}"
 
 
 def headers_for(token: str | None) -> dict[str, str]:

@@ -5,7 +5,7 @@
     hub.bad_endpoint        an endpoint that is no address
     hub.offline             HF_HUB_OFFLINE forbids asking
     hub.no_connection       why: dns, refused, reset, closed, tls, proxy, unreachable
-    hub.bounced             host: where a mirror sent us on to, and which can't be reached
+    hub.bounced             host: where we were sent on to, and which can't be reached; why, or "timeout"
     hub.timeout             seconds without an answer
     hub.not_a_hub           something answered, but as no Hub does: a login page, an error page
     hub.not_found           no such repository, or a private one
@@ -20,6 +20,11 @@
     hub.corrupt             a file keeps arriving with other bytes than the listing promises
     hub.unsafe_name         a file's name is a trap
     hub.name_clash          other: two names that are one on this disk
+    hub.not_on_modelscope   no such repository there that everyone may see
+    hub.modelscope_refused  page: ModelScope wants to know who asks
+    hub.too_many_files      folder: more files in it than ModelScope ever lists
+    hub.look_too_large      most: what would have to be fetched to see the first rows of a file is more
+    hub.look_unknown        a file whose first rows cannot be read
     hub.stopped             done and total bytes: somebody asked for it
 
 Each names the repository and the endpoint, and the file where it is about one. The causes are those of two
@@ -42,9 +47,10 @@ import httpx2
 import requests
 import urllib3.exceptions
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
+from requests.utils import get_environ_proxies
 
 from lib.errors import Fact, HubError
-from lib.hub.endpoint import ENDPOINTS
+from lib.hub.endpoint import ENDPOINTS, origin
 from lib.hub.reference import Ref
 
 Caused = TypeVar("Caused", bound=BaseException)
@@ -72,6 +78,8 @@ class Asked:
         """Return the error for an answer with a status of 400 or more."""
         code = headers.get("X-Error-Code", "")
         html = "html" in headers.get("Content-Type", "")
+        if self.ref.site == "modelscope" and not html and status in (401, 403, 404):
+            return self.said(status, "")
         if code == "GatedRepo":
             return self.error("gated", page=self.ref.page(ENDPOINTS[0]))
         if code == "RevisionNotFound":
@@ -85,14 +93,29 @@ class Asked:
             return self.error("not_found")
         if status == 404:
             return self.error("not_a_hub")
+        if status == 407:
+            return self.error("no_connection", why="proxy")
         if status == 403:
             return self.error("forbidden")
         if status == 429:
             return self.error("rate_limited", seconds=retry_after(headers) or 60.0)
         return self.error("server_error", status=status)
 
-    def broken(self, error: BaseException) -> HubError | None:
-        """Return the error for an exception of huggingface_hub, httpx2 or requests; None for any other."""
+    def said(self, code: int, message: str) -> HubError:
+        """Return the error for what ModelScope gives as the reason of a refusal."""
+        if re.search(r"(?i)revision|branch", message):
+            return self.error("revision_not_found")
+        if code == 404 or re.search(r"(?i)not ?(exist|found)|no such|\u4e0d\u5b58\u5728", message):
+            return self.error("file_not_found" if self.file else "not_on_modelscope")
+        if code in (401, 403) or re.search(r"(?i)denied|permission|private|log ?in|\u6743\u9650", message):
+            return self.error("modelscope_refused", page=self.ref.page(self.endpoint))
+        return self.error("server_error", status=code)
+
+    def broken(self, error: BaseException, at: str = "") -> HubError | None:
+        """Return the error for an exception of huggingface_hub, httpx2 or requests; None for any other.
+
+        `at` is the address that was being asked, after redirects, where the exception may not know it.
+        """
         causes = list(_causes(error))
         refused = _first(causes, HfHubHTTPError)
         if refused:
@@ -101,12 +124,18 @@ class Asked:
             return self.error("offline")
         if not isinstance(error, _NETWORK):
             return None
-        host = _host(causes)
-        if host and host != urlsplit(self.endpoint).hostname:
-            return self.error("bounced", host=host)
-        if _first(causes, *_TIMEOUTS):
-            return self.error("timeout", seconds=self.timeout)
+        if _first(causes, *_NO_ADDRESS):
+            return self.error("not_a_hub")
+        at = at or _address(causes)
+        late = _first(causes, *_TIMEOUTS) is not None
         why = next((why for kinds, why in _WHYS if _first(causes, *kinds)), "unreachable")
+        if why in ("dns", "refused") and get_environ_proxies(at or self.endpoint):
+            why = "proxy"  # nobody else was asked
+        elsewhere = _elsewhere(at, self.endpoint)
+        if elsewhere:
+            return self.error("bounced", host=elsewhere, why="timeout" if late else why)
+        if late:
+            return self.error("timeout", seconds=self.timeout)
         return self.error("no_connection", why=why)
 
 
@@ -142,22 +171,39 @@ def _first(causes: list[BaseException], *kinds: type[Caused]) -> Caused | None:
     return next((one for one in causes if isinstance(one, kinds)), None)
 
 
-def _host(causes: list[BaseException]) -> str:
-    """Return the host that was being asked, after redirects; "" where the exception doesn't say."""
+def _address(causes: list[BaseException]) -> str:
+    """Return the address that was being asked, after redirects; "" where the exception doesn't say."""
     for one in causes:
         try:
             request = getattr(one, "request", None)
         except RuntimeError:  # httpx2's way of saying that there is none
             continue
         if request is not None:
-            return urlsplit(str(request.url)).hostname or ""
+            return str(request.url)
     return ""
+
+
+def _elsewhere(address: str, endpoint: str) -> str:
+    """Return the host of `address` where that is another server than `endpoint`'s, else ""."""
+    there, here = urlsplit(address), urlsplit(endpoint)
+    if not there.hostname or origin(address) == origin(endpoint):
+        return ""
+    if there.hostname != here.hostname:
+        return there.hostname
+    # the same host by https instead of http is no other one
+    return "" if there.port == here.port else there.netloc
 
 
 _NETWORK = (httpx2.HTTPError, requests.RequestException, urllib3.exceptions.HTTPError, OSError)
 _TIMEOUTS = (httpx2.TimeoutException, requests.Timeout, urllib3.exceptions.TimeoutError, TimeoutError)
+_NO_ADDRESS = (
+    requests.exceptions.InvalidURL,
+    requests.exceptions.InvalidSchema,
+    requests.exceptions.MissingSchema,
+)
 _WHYS: tuple[tuple[tuple[type[BaseException], ...], str], ...] = (
     ((requests.exceptions.ProxyError, urllib3.exceptions.ProxyError, httpx2.ProxyError), "proxy"),
+    ((ssl.SSLEOFError, ssl.SSLZeroReturnError), "closed"),
     ((ssl.SSLError, requests.exceptions.SSLError, urllib3.exceptions.SSLError), "tls"),
     ((socket.gaierror,), "dns"),
     ((ConnectionRefusedError,), "refused"),

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from fnmatch import fnmatchcase
 from pathlib import PurePosixPath
@@ -15,7 +16,8 @@ import httpx2
 from huggingface_hub import DatasetInfo, HfApi, ModelInfo, get_session, hf_raise_for_status
 
 from lib.errors import HubError
-from lib.hub.endpoint import ENDPOINTS, check_endpoint, headers_for, token_for
+from lib.hub import modelscope
+from lib.hub.endpoint import endpoint_of, headers_for, token_for
 from lib.hub.failures import Asked
 from lib.hub.reference import Ref
 
@@ -66,22 +68,24 @@ class Listing:
 
 def list_files(
     ref: Ref,
-    endpoint: str = ENDPOINTS[0],
+    endpoint: str = "",
     *,
     token: str | None = None,
     anywhere: bool = False,
     timeout: float = 15.0,
     known: Listing | None = None,
 ) -> Listing:
-    """Ask `endpoint` what it has.
+    """Ask `endpoint` what it has; where none is given, or one of another site, the first of this one's.
 
     Returns, or raises `HubError`, within `timeout` seconds, whatever the server does. The token is sent to
-    huggingface.co only; `anywhere`: to `endpoint` too, whatever it is. Where the commit is still that of
-    `known`, an earlier listing of the same repository, one request is enough and `known` is the answer.
+    huggingface.co only; `anywhere`: to `endpoint` too, whatever it is, but never to ModelScope. Where the
+    commit is still that of `known`, an earlier listing of the same repository, one request is enough and
+    `known` is the answer.
     """
-    endpoint = check_endpoint(endpoint)
-    token = token_for(endpoint, token, anywhere=anywhere)
-    return _Asking(ref, endpoint, token, timeout, known).within_timeout()
+    endpoint = endpoint_of(ref.site, endpoint)
+    asking = _AskingModelScope if ref.site == "modelscope" else _Asking
+    token = token_for(endpoint, token, anywhere=anywhere, site=ref.site)
+    return asking(ref, endpoint, token, timeout, known).within_timeout()
 
 
 def select(
@@ -118,6 +122,19 @@ def is_data(path: str) -> bool:
     return _ending(path) in _DATA and not path.startswith(".") and name not in _ABOUT_DATA
 
 
+def files_of(rows: Iterable[dict[str, Any]]) -> Iterator[RemoteFile]:
+    """Yield the files among the rows of a tree, as a Hub's API tells them."""
+    for row in rows:
+        if row["type"] == "file":
+            large = row.get("lfs") or {}
+            yield RemoteFile(
+                path=row["path"],
+                size=int(large.get("size", row["size"])),
+                sha256=large.get("oid", ""),
+                git_sha1="" if large else row.get("oid", ""),
+            )
+
+
 class _Asking:
     """The calls behind one listing, made in a thread of its own."""
 
@@ -131,6 +148,7 @@ class _Asking:
         self.headers = headers_for(token)
         self.client = HfApi(endpoint=endpoint, token=token or False, headers=self.headers)
         self.until = monotonic() + timeout
+        self.let_in = False
 
     def within_timeout(self) -> Listing:
         """Return the listing, or raise; in time even where the sockets' own timeouts are not enough.
@@ -168,22 +186,13 @@ class _Asking:
         raise AssertionError
 
     def once(self) -> Listing:
-        try:
+        with self.explained():
             info = self.info()
             if self.known and self.known.commit == str(info.sha):
                 return replace(self.known, ref=self.asked.ref, endpoint=self.asked.endpoint)
             if info.gated:  # lists are open, files are not: find out now, not at the first byte
                 self.get(f"{self.api}/auth-check", only_coded=True)
             files = tuple(self.files(str(info.sha)))
-        except HubError:
-            raise
-        except Exception as error:
-            told = self.asked.broken(error)
-            if told is None and isinstance(error, ValueError | KeyError | TypeError | AttributeError):
-                told = self.asked.error("not_a_hub")  # it answered, but not as a Hub does
-            if told is None:
-                raise
-            raise told from error
         if not files:
             raise self.asked.error("no_files")
         licence = info.card_data.get("license") if info.card_data is not None else None
@@ -196,6 +205,23 @@ class _Asking:
             gated=str(info.gated or ""),
             private=bool(info.private),
         )
+
+    @contextmanager
+    def explained(self) -> Iterator[None]:
+        """Turn what goes wrong into a `HubError`."""
+        try:
+            yield
+        except HubError:
+            raise
+        except modelscope.TooManyFilesError as error:
+            raise self.asked.error("too_many_files", folder=str(error)) from None
+        except Exception as error:
+            told = self.asked.broken(error)
+            if told is None and isinstance(error, ValueError | KeyError | TypeError | AttributeError):
+                told = self.asked.error("not_a_hub")  # it answered, but not as a Hub does
+            if told is None:
+                raise
+            raise told from error
 
     def info(self) -> DatasetInfo | ModelInfo:
         ref = self.asked.ref
@@ -211,15 +237,7 @@ class _Asking:
         address: str | None = f"{self.api}/tree/{quote(commit, safe='')}?recursive=true&expand=false"
         while address:
             page = self.get(address)
-            for row in page.json():
-                if row["type"] == "file":
-                    large = row.get("lfs") or {}
-                    yield RemoteFile(
-                        path=row["path"],
-                        size=int(large.get("size", row["size"])),
-                        sha256=large.get("oid", ""),
-                        git_sha1="" if large else row.get("oid", ""),
-                    )
+            yield from files_of(page.json())
             onward = page.links.get("next", {}).get("url")
             # only the cursor is taken: a mirror may leave another host in it, which must not see the token
             address = f"{self.api}/tree/{quote(commit, safe='')}?{urlsplit(onward).query}" if onward else None
@@ -236,6 +254,55 @@ class _Asking:
         if left <= 0:
             raise self.asked.error("timeout", seconds=self.asked.timeout)
         return left
+
+
+class _AskingModelScope(_Asking):
+    """The calls behind a listing of ModelScope."""
+
+    def once(self) -> Listing:
+        """Walk the pages; where nothing is told to pin the files to, the branch stands for the commit."""
+        ref, endpoint = self.asked.ref, self.asked.endpoint
+        commit, files = "", []
+        with self.explained():
+            for told, rows in modelscope.pages(self.page, endpoint, ref.kind, ref.repo, ref.revision):
+                commit = commit or told
+                if commit and self.known and self.known.commit == commit:
+                    return replace(self.known, ref=ref, endpoint=endpoint)
+                files += [
+                    RemoteFile(str(row["Path"]), int(row["Size"]), str(row.get("Sha256") or "").lower())
+                    for row in rows
+                ]
+        if not files:
+            raise self.asked.error("no_files")
+        return Listing(ref, endpoint, commit or ref.revision, tuple(files), license=self.license())
+
+    def page(self, address: str) -> Any:
+        """Return the data of an answer; one that was let in before is not refused for good."""
+        for pause in (0.2, 0.5, 1.0, None):
+            try:
+                with self.explained():
+                    answer = self.get(address).json()
+                    if answer.get("Success") is False or str(answer.get("Code", 200)) != "200":
+                        code, message = answer.get("Code"), str(answer.get("Message") or "")
+                        raise self.asked.said(int(code or 0), message)
+                    self.let_in = True
+                    return answer["Data"]
+            except HubError as error:
+                refused = error.key == "hub.modelscope_refused" and self.let_in
+                if pause is None or not refused or monotonic() + pause > self.until:
+                    raise
+                sleep(pause)
+        raise AssertionError
+
+    def license(self) -> str:
+        """Return what its page says, "" where that can't be found out: it is no reason to fail."""
+        ref = self.asked.ref
+        address = modelscope.about(self.asked.endpoint, ref.kind, ref.repo)
+        try:
+            answer = get_session().get(address, headers=self.headers, timeout=min(5.0, self.left() / 2))
+            return str(answer.json()["data"].get("license") or "")
+        except (httpx2.HTTPError, HubError, ValueError, KeyError, TypeError, AttributeError):
+            return ""
 
 
 def _ending(path: str) -> str:

@@ -56,7 +56,7 @@ def model(me: State) -> Model | None:
     if not me.model_hub.strip():
         return None
     try:
-        ref = hub.parse(me.model_hub, kind="model")
+        ref = hub.parse(me.model_hub, kind="model", sites=("hub",))
     except AppError as error:
         parts.sorry(explain(error))
         return None

@@ -528,6 +528,16 @@ def test_wrapped_causes_are_unwrapped(monkeypatch: pytest.MonkeyPatch) -> None:
     assert asked.broken(KeyError("a bug stays a bug")) is None
 
 
+def test_a_refused_connection_is_no_timeout(fake: FakeHub, tmp_path: Path) -> None:
+    fake.add_repo(REPO, FILES)
+    listing = listed(fake)
+    with socket.create_server(("127.0.0.1", 0)) as bound:
+        port = bound.getsockname()[1]
+    gone = replace(listing, endpoint=f"http://127.0.0.1:{port}")
+    error = error_of(lambda: hub.download(gone, gone.files, tmp_path, tries=2, pause=0.01))
+    assert (error.key, error.facts["why"]) == ("hub.no_connection", "refused")
+
+
 def test_a_dead_proxy_is_told_from_a_dead_endpoint() -> None:
     error = error_of(lambda: hub.list_files(REF, "http://hub.example"))  # the tests' proxy leads nowhere
     assert (error.key, error.facts["why"]) == ("hub.no_connection", "proxy")

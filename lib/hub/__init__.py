@@ -1,6 +1,7 @@
 """The Hugging Face Hub, its mirrors, ModelScope: what to fetch, what is there, and getting it here whole.
 
     parse                      what a person pasted -> Ref
+    examine, ranked            which endpoint works from here, and which to go on with
     list_files                 Ref + endpoint -> Listing: commit, licence, gate, files with sizes and hashes
     select, suggest, is_data   which of the files to fetch
     download                   Listing -> verified files in a folder; resumes at the byte, survives a bad link
@@ -12,6 +13,7 @@ within its timeout; a token goes to huggingface.co and nowhere else unless the v
 What goes wrong is a `HubError`, whose keys are listed in `lib/hub/failures.py`, or a `WorkspaceError`.
 """
 
+from lib.hub.doctor import Visit, all_offline, examine, ranked
 from lib.hub.download import Progress, download
 from lib.hub.endpoint import ENDPOINTS, SITES, check_endpoint, token_from_environment
 from lib.hub.listing import Listing, RemoteFile, is_data, list_files, select, suggest
@@ -25,11 +27,15 @@ __all__ = [
     "Progress",
     "Ref",
     "RemoteFile",
+    "Visit",
+    "all_offline",
     "check_endpoint",
     "download",
+    "examine",
     "is_data",
     "list_files",
     "parse",
+    "ranked",
     "select",
     "suggest",
     "token_from_environment",

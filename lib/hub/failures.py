@@ -36,7 +36,8 @@ from __future__ import annotations
 import re
 import socket
 import ssl
-from collections.abc import Iterator, Mapping
+import threading
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from time import time
@@ -48,12 +49,14 @@ import requests
 import urllib3.exceptions
 from huggingface_hub.errors import HfHubHTTPError, OfflineModeIsEnabled
 from requests.utils import get_environ_proxies
+from urllib3.exceptions import NewConnectionError
 
 from lib.errors import Fact, HubError
 from lib.hub.endpoint import ENDPOINTS, origin
 from lib.hub.reference import Ref
 
 Caused = TypeVar("Caused", bound=BaseException)
+Returned = TypeVar("Returned")
 
 
 @dataclass(frozen=True, slots=True)
@@ -111,6 +114,28 @@ class Asked:
             return self.error("modelscope_refused", page=self.ref.page(self.endpoint))
         return self.error("server_error", status=code)
 
+    def in_time(self, call: Callable[[], Returned]) -> Returned:
+        """Return what `call` returns, or raise, in time even where the sockets' own timeouts are not enough.
+
+        Looking up a name has none, and a byte now and then resets them. The thread that is left behind ends
+        with its socket.
+        """
+        got: list[Returned] = []
+        failed: list[BaseException] = []
+
+        def run() -> None:
+            try:
+                got.append(call())
+            except BaseException as error:
+                failed.append(error)
+
+        thread = threading.Thread(target=run, name="hub-asking", daemon=True)
+        thread.start()
+        thread.join(self.timeout)
+        if got:
+            return got[0]
+        raise failed[0] if failed else self.error("timeout", seconds=self.timeout)
+
     def broken(self, error: BaseException, at: str = "") -> HubError | None:
         """Return the error for an exception of huggingface_hub, httpx2 or requests; None for any other.
 
@@ -127,7 +152,8 @@ class Asked:
         if _first(causes, *_NO_ADDRESS):
             return self.error("not_a_hub")
         at = at or _address(causes)
-        late = _first(causes, *_TIMEOUTS) is not None
+        # urllib3 counts a refused connection and an unknown name among its timeouts
+        late = any(isinstance(one, _TIMEOUTS) and not isinstance(one, NewConnectionError) for one in causes)
         why = next((why for kinds, why in _WHYS if _first(causes, *kinds)), "unreachable")
         if why in ("dns", "refused") and get_environ_proxies(at or self.endpoint):
             why = "proxy"  # nobody else was asked

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
@@ -83,9 +82,10 @@ def list_files(
     `known` is the answer.
     """
     endpoint = endpoint_of(ref.site, endpoint)
-    asking = _AskingModelScope if ref.site == "modelscope" else _Asking
+    speaks = _AskingModelScope if ref.site == "modelscope" else _Asking
     token = token_for(endpoint, token, anywhere=anywhere, site=ref.site)
-    return asking(ref, endpoint, token, timeout, known).within_timeout()
+    asking = speaks(ref, endpoint, token, timeout, known)
+    return asking.asked.in_time(asking.listing)
 
 
 def select(
@@ -149,28 +149,6 @@ class _Asking:
         self.client = HfApi(endpoint=endpoint, token=token or False, headers=self.headers)
         self.until = monotonic() + timeout
         self.let_in = False
-
-    def within_timeout(self) -> Listing:
-        """Return the listing, or raise; in time even where the sockets' own timeouts are not enough.
-
-        Looking up a name has none, and a byte now and then resets them. The thread that is left behind ends
-        with its socket.
-        """
-        got: list[Listing | BaseException] = []
-
-        def run() -> None:
-            try:
-                got.append(self.listing())
-            except BaseException as error:
-                got.append(error)
-
-        thread = threading.Thread(target=run, name="hub-listing", daemon=True)
-        thread.start()
-        thread.join(self.asked.timeout)
-        result = got[0] if got else self.asked.error("timeout", seconds=self.asked.timeout)
-        if isinstance(result, BaseException):
-            raise result
-        return result
 
     def listing(self) -> Listing:
         """Ask up to three times: a reset or an overloaded server deserves another try, a refusal does not."""

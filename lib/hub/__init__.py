@@ -5,6 +5,7 @@
     list_files                 Ref + endpoint -> Listing: commit, licence, gate, files with sizes and hashes
     select, suggest, is_data   which of the files to fetch
     download                   Listing -> verified files in a folder; resumes at the byte, survives a bad link
+    finished                   a folder -> the Listing of the download that was finished there
 
 Metadata goes through huggingface_hub, for its addresses, types and error codes; bytes we stream ourselves
 from `/resolve/`, because the client of 2026 can't resume a file. Every call names its endpoint and ends
@@ -14,24 +15,29 @@ What goes wrong is a `HubError`, whose keys are listed in `lib/hub/failures.py`,
 """
 
 from lib.hub.doctor import Visit, all_offline, examine, ranked
-from lib.hub.download import Progress, download
+from lib.hub.download import download
 from lib.hub.endpoint import ENDPOINTS, SITES, check_endpoint, token_from_environment
 from lib.hub.listing import Listing, RemoteFile, is_data, list_files, select, suggest
+from lib.hub.manifest import finished
+from lib.hub.progress import FileProgress, Progress, Told
 from lib.hub.reference import KINDS, Ref, parse
 
 __all__ = [
     "ENDPOINTS",
     "KINDS",
     "SITES",
+    "FileProgress",
     "Listing",
     "Progress",
     "Ref",
     "RemoteFile",
+    "Told",
     "Visit",
     "all_offline",
     "check_endpoint",
     "download",
     "examine",
+    "finished",
     "is_data",
     "list_files",
     "parse",

@@ -2,76 +2,48 @@
 
     FOLDER/name          a whole, verified file
     FOLDER/name.part     its beginning; the next run goes on behind its last byte
-    FOLDER/.hub/         lock: one download at a time; parts.json: what each beginning is the beginning of
+    FOLDER/.hub/         lock: one download at a time; parts.json and manifest.json (lib/hub/manifest.py)
 
 The bytes come from `/resolve/COMMIT/name`, so that what is resumed tomorrow is what was begun today; each try
 starts there again, because the signed address it redirects to expires. A file takes its name only when its
-SHA-256 or git SHA-1 is the one the listing promised.
+SHA-256 or git SHA-1 is the one the listing promised. So the bytes may come from any endpoint that has the
+commit, and a beginning from one be continued by another (lib/hub/route.py).
+
+Nothing is flushed to the disk on purpose: what was written outlives a kill -9 without that, and of what a
+power cut takes, the hashes tell.
 """
 
 from __future__ import annotations
 
-import hashlib
-import math
-import os
-import random
-import re
 import threading
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from time import monotonic
-from typing import IO
-from urllib.parse import urljoin, urlsplit
 
-import requests
-import urllib3.exceptions
 from filelock import FileLock, Timeout
 
 from lib import workspace
 from lib.errors import HubError, WorkspaceError
-from lib.hub.endpoint import headers_for, token_for
+from lib.hub import manifest
+from lib.hub.endpoint import endpoint_of, token_for
 from lib.hub.failures import Asked
-from lib.hub.listing import PASSING, Listing, RemoteFile
+from lib.hub.hashes import following, is_right
+from lib.hub.listing import Listing, RemoteFile
+from lib.hub.manifest import Parts, size_of
 from lib.hub.names import OWN, places
+from lib.hub.progress import FileProgress, Meter, Progress, Tell
+from lib.hub.route import Route
+from lib.hub.transfer import Line
 
-CHUNK = 256 * 1024
 TICK = 0.1  # seconds between two looks at `stop`
-ENOUGH = 16 * 1024  # bytes that make a try worth it: counting failures starts again
-LONGEST_PAUSE = 30.0
-LONGEST_ASKED = 330.0  # the Hub counts requests in windows of five minutes
-REDIRECTS = 5
+FEW, MANY = 4, 8  # workers: for large files, whose bytes fill the link, and for small ones, which only wait
+SMALL = 1 << 20  # bytes of a file, on average
 
 Stop = Callable[[], bool]
-
-
-@dataclass(frozen=True, slots=True)
-class Progress:
-    """How far a download is.
-
-    `phase` is "waiting" (another one works in the folder), "fetching", "checking" (the hashes) or "done".
-    """
-
-    phase: str
-    done: int  # bytes on disk, of all files, those of earlier runs included
-    total: int
-    speed: float  # bytes per second, smoothed over about five seconds
-    files_done: int
-    files: int
-    file: str = ""  # one of those being fetched
-    retries: int = 0
-    trouble: str = ""  # the key of the last failure, while nothing has arrived since
-    pause: float = 0.0  # seconds until the next request, where the server asked everyone to wait
-
-    @property
-    def left(self) -> float | None:
-        """Seconds left at this speed; None while nothing arrives."""
-        return (self.total - self.done) / self.speed if self.speed > 0 else None
-
-
-Tell = Callable[[Progress], None]
 
 
 def download(
@@ -79,11 +51,12 @@ def download(
     files: Sequence[RemoteFile],
     folder: Path,
     *,
+    others: Sequence[str] = (),
     token: str | None = None,
     anywhere: bool = False,
     progress: Tell | None = None,
     stop: Stop | None = None,
-    workers: int = 3,
+    workers: int | None = None,
     timeout: float = 20.0,
     tries: int = 8,
     pause: float = 0.5,
@@ -91,10 +64,12 @@ def download(
     """Fetch `files` of `listing` into `folder`, made if missing; return it.
 
     Files that are there and have the right bytes are not fetched again. A connection that is cut, or gives
-    nothing for `timeout` seconds, is taken up again, with growing pauses from `pause` seconds on; a file is
-    given up after `tries` failures without progress. A server that asks us to wait is obeyed. The token is
-    sent to huggingface.co only; `anywhere`: to the listing's endpoint too. While another download works in
-    `folder`, this one waits.
+    nothing for `timeout` seconds, is taken up again, with growing pauses from `pause` seconds on. Where the
+    listing's endpoint fails, the `others` are asked, which have the same repository: at the same commit, from
+    the same byte on. A file is given up after `tries` failures at each without progress. A server that asks
+    us to wait is obeyed. The token is sent to huggingface.co only; `anywhere`: to all these endpoints, but to
+    no host they redirect to. While another download works in `folder`, this one waits. `workers` is how many
+    files are fetched at once, by default 4, or 8 where most are small.
 
     `progress` and `stop` are called from this thread, about three and ten times a second. Once `stop()` is
     true it ends within a second with `hub.stopped`; what has arrived stays for the next run.
@@ -104,22 +79,20 @@ def download(
     asked = Asked(listing.ref, listing.endpoint, timeout)
     if not files:
         raise asked.error("no_files")
+    site = listing.ref.site
+    endpoints = list(dict.fromkeys((listing.endpoint, *(endpoint_of(site, one) for one in others))))
+    tokens = [token_for(one, token, anywhere=anywhere, site=site) for one in endpoints]
     with workspace.told(folder):
         folder.mkdir(parents=True, exist_ok=True)
         folder = folder.resolve()
         workspace.inside(folder, OWN).mkdir(exist_ok=True)
         items = [_Item(file, *paths) for file, paths in places(files, folder, asked).items()]
-        running = _Download(
-            listing,
-            items,
-            token_for(listing.endpoint, token, anywhere=anywhere, site=listing.ref.site),
-            asked,
-            tries,
-            pause,
-        )
-        with _alone(folder, running, progress, stop), _remembered(folder, items, listing):
-            _check_space(folder, items)
-            running.run(workers, progress, stop)
+        running = _Download(listing, items, asked, Route(endpoints, tries, pause), tokens)
+        with _alone(folder, running, progress, stop):
+            parts = running.look(folder)
+            running.run(workers or (MANY if running.total < SMALL * len(items) else FEW), progress, stop)
+            manifest.write(folder, listing, [item.file for item in items])
+            parts.end({item.file.path for item in items})
     return folder
 
 
@@ -128,107 +101,128 @@ class _Item:
     file: RemoteFile
     path: Path
     part: Path
-    have: int = 0  # bytes on disk, as the progress tells them
+    have: int = 0  # bytes on disk
+    there: bool = False  # under its name is a file of the right size
 
-
-class _Halted(Exception):  # noqa: N818 -- not an error
-    """Thrown in the workers to leave."""
-
-
-class _WrongBytes(Exception):  # noqa: N818
-    """What is on disk is not the beginning of the file."""
+    def mark(self, listing: Listing) -> str:
+        """Return what tells its beginning from that of other bytes."""
+        return self.file.sha256 or self.file.git_sha1 or f"{listing.ref.repo}@{listing.commit}"
 
 
 class _Download:
-    """What the workers share. `turn` guards it, and every write: after a halt nothing is written any more."""
+    """What the workers share. `turn` guards the sums."""
 
     def __init__(
-        self, listing: Listing, items: list[_Item], token: str | None, asked: Asked, tries: int, pause: float
+        self,
+        listing: Listing,
+        items: list[_Item],
+        asked: Asked,
+        route: Route,
+        tokens: Sequence[str | None],
     ) -> None:
-        self.listing, self.items, self.token, self.asked = listing, items, token, asked
-        self.tries, self.pause = tries, pause
+        self.listing, self.items, self.asked, self.route, self.tokens = listing, items, asked, route, tokens
         self.turn = threading.Lock()
         self.ended = threading.Event()  # all is done, or something failed
         self.halted = threading.Event()
         self.failure: BaseException | None = None
         # the largest first, so that no worker is left alone with it at the end
         self.queue = deque(sorted(items, key=lambda item: -item.file.size))
+        self.total = sum(item.file.size for item in items)
+        self.done = 0
         self.finished = 0
-        self.fetching: dict[str, None] = {}
-        self.answers: set[requests.Response] = set()
+        self.fetching: dict[str, _Item] = {}
+        self.folders: set[Path] = set()  # those that are there
         self.arrived = 0  # bytes of this run, for the speed
-        self.retries = 0
-        self.trouble = ""
-        self.not_before = 0.0  # when the server wants the next request
 
     # the caller's thread
 
+    def look(self, folder: Path) -> Parts:
+        """See what is there already; drop what is of no use. Raises where the disk can't take the rest."""
+        for left in (folder / OWN).glob(".*.part"):  # a note that a kill left half written
+            left.unlink()
+        self.parts = parts = Parts(folder)
+        for item in self.items:
+            item.there = size_of(item.path) == item.file.size
+            size = size_of(item.part)
+            if size is not None and (
+                size > item.file.size or parts.known.get(item.file.path) != item.mark(self.listing)
+            ):
+                item.part.unlink()  # the beginning of other bytes
+            else:
+                item.have = size or 0
+        missing = [item for item in self.items if not item.there]
+        need = sum(item.file.size - item.have for item in missing)
+        free = workspace.free_bytes(folder)
+        if need > free:
+            raise WorkspaceError("workspace.disk_full", path=str(folder), free=free, need=need)
+        parts.begin({item.file.path: item.mark(self.listing) for item in missing})
+        self.done = sum(item.have for item in self.items)
+        return parts
+
     def run(self, workers: int, on_progress: Tell | None, stop: Stop | None) -> None:
         """Let the workers work and tell how far they are, until all is done or something fails."""
+        lines = [Line(self.halted, self.asked.timeout) for _ in range(min(workers, len(self.items)))]
         threads = [
-            threading.Thread(target=self.work, name=f"hub-download-{number}", daemon=True)
-            for number in range(min(workers, len(self.items)))
+            threading.Thread(target=self.work, args=(line,), name=f"hub-download-{number}", daemon=True)
+            for number, line in enumerate(lines)
         ]
-        meter = _Meter()
+        meter = Meter()
         ticks = 0
         try:
             for thread in threads:
                 thread.start()
             while not self.ended.wait(TICK):
                 if stop and stop():
-                    now = self.progress()
-                    raise self.asked.error("stopped", done=now.done, total=now.total)
+                    raise self.asked.error("stopped", done=self.done, total=self.total)
                 speed = meter.read(self.arrived)
                 if on_progress and ticks % 3 == 0:
                     on_progress(self.progress(speed))
                 ticks += 1
         finally:
-            self.halt(threads)
+            self.halted.set()
+            for line in lines:
+                line.halt()
+            until = monotonic() + 0.5
+            for thread in threads:  # one that hangs in the network is left to its timeout
+                thread.join(max(0.0, until - monotonic()))
         if self.failure:
             raise self.failure
         if on_progress:
             on_progress(self.progress(phase="done"))
 
-    def halt(self, threads: list[threading.Thread]) -> None:
-        """End the workers. One that hangs in the network is left to its timeout; it writes nothing more."""
-        with self.turn:
-            self.halted.set()
-            answers = list(self.answers)
-        for answer in answers:
-            with suppress(Exception):  # it may be ending by itself
-                answer.raw.shutdown()
-        until = monotonic() + 0.5
-        for thread in threads:
-            thread.join(max(0.0, until - monotonic()))
-
     def progress(self, speed: float = 0.0, phase: str = "") -> Progress:
         """Return how far it is."""
+        route = self.route
         with self.turn:
+            fetching = [FileProgress(name, item.have, item.file.size) for name, item in self.fetching.items()]
             return Progress(
-                phase=phase or ("fetching" if self.fetching else "checking"),
-                done=sum(item.have for item in self.items),
-                total=sum(item.file.size for item in self.items),
+                phase=phase or ("fetching" if fetching else "checking"),
+                done=self.done,
+                total=self.total,
                 speed=speed,
                 files_done=self.finished,
                 files=len(self.items),
-                file=next(iter(self.fetching), ""),
-                retries=self.retries,
-                trouble=self.trouble,
-                pause=max(0.0, self.not_before - monotonic()),
+                file=fetching[0].path if fetching else "",
+                retries=route.retries,
+                trouble=route.trouble,
+                pause=route.wait(route.at),
+                endpoint=route.endpoints[route.at],
+                fetching=tuple(fetching),
+                told=route.latest(),
             )
 
     # the workers' threads
 
-    def work(self) -> None:
+    def work(self, line: Line) -> None:
         """Take files from the queue until it is empty. The first failure ends the whole download."""
         try:
-            with requests.Session() as session:
-                while True:
-                    with self.turn:
-                        item = self.queue.popleft() if self.queue else None
-                    if item is None:
+            with line.session:
+                while self.queue:
+                    try:
+                        item = self.queue.popleft()
+                    except IndexError:  # another worker took the last one
                         return
-                    self.bring(session, item)
+                    self.bring(line, item)
                     with self.turn:
                         self.finished += 1
                         if self.finished == len(self.items):
@@ -239,185 +233,86 @@ class _Download:
                     self.failure = self.failure or error
             self.ended.set()
 
-    def bring(self, session: requests.Session, item: _Item) -> None:
+    def bring(self, line: Line, item: _Item) -> None:
         """Make sure that the file is there, whole and with the right bytes."""
         with workspace.told(item.path):
-            if self.is_right(item, item.path):
-                item.have = item.file.size
-                return
-            item.path.parent.mkdir(parents=True, exist_ok=True)
-            for last in (False, True):
-                with suppress(_WrongBytes):
-                    self.fetch(session, item)
-                    if self.is_right(item, item.part):
+            if item.there:
+                if is_right(item.file, item.path, line.go_on):
+                    item.part.unlink(missing_ok=True)
+                    self.holds(item, item.file.size)
+                    return
+                self.parts.begin({item.file.path: item.mark(self.listing)})
+            if item.path.parent not in self.folders:
+                item.path.parent.mkdir(parents=True, exist_ok=True)
+                self.folders.add(item.path.parent)
+            for _ in range(len(self.tokens) + 1):
+                with following(item.file, item.part, self.halted) as right:
+                    place = self.fetch(line, item)
+                    good = right()
+                with line.allowed():
+                    if good:
                         item.part.replace(item.path)
                         return
-                item.part.unlink(missing_ok=True)
-                item.have = 0
-                self.note("hub.corrupt")
-                if last:
-                    raise self.about(item).error("corrupt")
+                    item.part.unlink(missing_ok=True)
+                self.holds(item, 0)
+                self.route.corrupt(place, item.file.path)
+            raise self.about(item, place).error("corrupt")
 
-    def is_right(self, item: _Item, path: Path) -> bool:
-        """Return whether `path` has the file's size and hash; where the endpoint told no hash, its size."""
-        file = item.file
-        if not path.is_file() or path.stat().st_size != file.size:
-            return False
-        if not file.sha256 and not file.git_sha1:
-            return True
-        git = hashlib.sha1(b"blob %d\0" % file.size, usedforsecurity=False)
-        digest = hashlib.sha256() if file.sha256 else git
-        with path.open("rb") as bytes_:
-            while piece := bytes_.read(1 << 20):
-                digest.update(piece)
-                self.go_on()
-        return digest.hexdigest() == (file.sha256 or file.git_sha1).lower()
+    def fetch(self, line: Line, item: _Item) -> int:
+        """Add to the part until it has the file's size, through as many failures as that takes.
 
-    def fetch(self, session: requests.Session, item: _Item) -> None:
-        """Add to the part until it has the file's size, through as many failures as that takes."""
-        failures = 0
+        Returns the place of the endpoint that gave the last byte.
+        """
+        spent = [0.0] * len(self.tokens)
         with self.turn:
-            self.fetching[item.file.path] = None
+            self.fetching[item.file.path] = item
         try:
             while True:
-                before = item.part.stat().st_size if item.part.exists() else 0
+                place, before = self.route.choose(spent), item.have
                 try:
-                    return self.attempt(session, item, before)
+                    self.attempt(line, item, place)
+                    return place
                 except HubError as error:
-                    failures = 1 if item.have - before >= ENOUGH else failures + 1
-                    if not _passing(error) or failures >= self.tries:
-                        raise
-                    failed = error
-                self.note(failed.key)
-                self.wait(failed, failures)
+                    line.go_on()
+                    gained = item.have - before
+                    seconds = self.route.failed(place, error, item.file.path, gained, spent)
+                line.go_on(seconds)
         finally:
             with self.turn:
                 del self.fetching[item.file.path]
 
-    def wait(self, failed: HubError, failures: int) -> None:
-        """Wait before the next try; where the server asked for it, everyone does."""
-        if failed.key == "hub.rate_limited":
+    def attempt(self, line: Line, item: _Item, place: int) -> None:
+        """Ask once for what is missing, and write what comes."""
+
+        def wrote(size: int) -> None:
+            self.holds(item, item.have + size)
             with self.turn:
-                self.not_before = max(self.not_before, monotonic() + float(failed.facts["seconds"] or 0))
-        else:
-            self.go_on(min(LONGEST_PAUSE, self.pause * 2 ** (failures - 1)) * random.uniform(0.8, 1.2))
+                self.arrived += size
+            self.route.arrived()
 
-    def go_on(self, pause: float = 0.0) -> None:
-        """Return after `pause` seconds, or leave at once when the download was halted."""
-        if self.halted.wait(pause) if pause > 0 else self.halted.is_set():
-            raise _Halted
+        about, have = self.about(item, place), item.have
+        with item.part.open("ab", buffering=0) as part:
+            if have == item.file.size:
+                return
+            address = self.listing.ref.file(about.endpoint, self.listing.commit, item.file.path)
+            wait = partial(self.route.wait, place)
+            with line.asking(about, address, self.tokens[place], item.file, have, wait) as answer:
+                line.receive(answer, part, item.file, have, about, wrote)
 
-    def note(self, trouble: str) -> None:
+    def holds(self, item: _Item, have: int) -> None:
+        """Note how many bytes of a file are on disk."""
         with self.turn:
-            self.retries += 1
-            self.trouble = trouble
+            self.done += have - item.have
+            item.have = have
 
-    def attempt(self, session: requests.Session, item: _Item, have: int) -> None:
-        """Ask once for what is missing behind `have` bytes, and write what comes."""
-        if have > item.file.size:
-            raise _WrongBytes
-        item.have = have
-        with item.part.open("ab") as part:
-            if have < item.file.size:
-                with self.answer(session, item) as answer:
-                    self.receive(item, part, answer)
-            part.flush()
-            os.fsync(part.fileno())
-
-    @contextmanager
-    def answer(self, session: requests.Session, item: _Item) -> Iterator[requests.Response]:
-        """Ask for the file from `item.have` on, through redirects; give an answer that has the bytes."""
-        about = self.about(item)
-        endpoint = self.listing.endpoint
-        address = self.listing.ref.file(endpoint, self.listing.commit, item.file.path)
-        for _ in range(REDIRECTS):
-            self.go_on(self.not_before - monotonic())
-            at_home = urlsplit(address)[:2] == urlsplit(endpoint)[:2]
-            headers = headers_for(self.token if at_home else None) | {"Accept-Encoding": "identity"}
-            if item.have:
-                headers["Range"] = f"bytes={item.have}-"
-            with self.explained(about), self.asking(session, address, headers) as answer:
-                onward = session.get_redirect_target(answer)
-                if onward is None:
-                    _check(answer, item, about, at_home=at_home)
-                    yield answer
-                    return
-                address = urljoin(address, onward)
-                if int(answer.headers.get("Content-Length", CHUNK)) < CHUNK:
-                    answer.raw.read(CHUNK)  # so that the connection can be used again
-        raise about.error("not_a_hub")
-
-    @contextmanager
-    def asking(
-        self, session: requests.Session, address: str, headers: dict[str, str]
-    ) -> Iterator[requests.Response]:
-        """Give the answer to one request; it is known to `halt` while it is open."""
-        patience = (min(10.0, self.asked.timeout), self.asked.timeout)
-        answer = session.get(
-            address, headers=headers, auth=_as_it_is, stream=True, allow_redirects=False, timeout=patience
-        )
-        with self.turn:
-            self.answers.add(answer)
-        try:
-            self.go_on()
-            yield answer
-        finally:
-            with self.turn:
-                self.answers.discard(answer)
-            answer.close()
-
-    @contextmanager
-    def explained(self, about: Asked) -> Iterator[None]:
-        """Turn what goes wrong in the network into a `HubError`; after a halt, just leave."""
-        try:
-            yield
-        except _NETWORK as error:
-            self.go_on()
-            told = about.broken(error)
-            assert told
-            raise told from error
-
-    def receive(self, item: _Item, part: IO[bytes], answer: requests.Response) -> None:
-        """Write the body behind what is there; what is there already, of an ignored Range, is passed over."""
-        known = item.have - _first_byte(answer)
-        while item.have < item.file.size:
-            piece: bytes = answer.raw.read1(CHUNK, decode_content=False)
-            if not piece:
-                raise self.about(item).error("no_connection", why="closed")
-            fresh = piece[known:][: item.file.size - item.have]
-            known = max(0, known - len(piece))
-            with self.turn:
-                if self.halted.is_set():
-                    raise _Halted
-                part.write(fresh)
-                part.flush()
-                item.have += len(fresh)
-                self.arrived += len(fresh)
-                self.trouble = "" if fresh else self.trouble
-
-    def about(self, item: _Item) -> Asked:
+    def about(self, item: _Item, place: int) -> Asked:
         return Asked(
             self.listing.ref,
-            self.listing.endpoint,
+            self.route.endpoints[place],
             self.asked.timeout,
-            token_sent=self.token is not None,
+            token_sent=self.tokens[place] is not None,
             file=item.file.path,
         )
-
-
-class _Meter:
-    """Bytes per second, smoothed over about five seconds."""
-
-    def __init__(self) -> None:
-        self.speed, self.arrived, self.at = 0.0, 0, monotonic()
-
-    def read(self, arrived: int) -> float:
-        now = monotonic()
-        passed = max(now - self.at, 1e-3)
-        rate = (arrived - self.arrived) / passed
-        self.speed = rate if self.speed == 0 else self.speed + (rate - self.speed) * -math.expm1(-passed / 5)
-        self.arrived, self.at = arrived, now
-        return self.speed if self.speed >= 1 else 0.0
 
 
 @contextmanager
@@ -438,86 +333,3 @@ def _alone(folder: Path, running: _Download, on_progress: Tell | None, stop: Sto
         yield
     finally:
         lock.release()
-
-
-@contextmanager
-def _remembered(folder: Path, items: list[_Item], listing: Listing) -> Iterator[None]:
-    """Drop beginnings of other bytes than these; remember what the beginnings are of until all is done."""
-    book = folder / OWN / "parts.json"
-    known = workspace.read_json(book)
-    known = known if isinstance(known, dict) else {}
-    now = {
-        item.file.path: item.file.sha256 or item.file.git_sha1 or f"{listing.ref.repo}@{listing.commit}"
-        for item in items
-    }
-    for item in items:
-        if item.part.exists() and known.get(item.file.path) != now[item.file.path]:
-            item.part.unlink()
-        item.have = min(item.part.stat().st_size, item.file.size) if item.part.exists() else 0
-    if any(known.get(name) != mark for name, mark in now.items()):
-        workspace.write_json(book, known | now)
-    yield
-    rest = {name: mark for name, mark in known.items() if name not in now}
-    if rest:
-        workspace.write_json(book, rest)
-    else:
-        book.unlink(missing_ok=True)
-
-
-def _check_space(folder: Path, items: list[_Item]) -> None:
-    """Raise where the disk can't take what is missing."""
-    missing = sum(
-        item.file.size - item.have
-        for item in items
-        if not item.path.is_file() or item.path.stat().st_size != item.file.size
-    )
-    free = workspace.free_bytes(folder)
-    if missing > free:
-        raise WorkspaceError("workspace.disk_full", path=str(folder), free=free, need=missing)
-
-
-def _check(answer: requests.Response, item: _Item, about: Asked, *, at_home: bool) -> None:
-    """Raise unless the answer is this file's bytes, as far as its headers tell."""
-    status, headers = answer.status_code, answer.headers
-    if status >= 400 and not at_home:
-        # the signed address of a storage host: expired, most likely, so that the next try gets a fresh one
-        raise about.error("server_error", status=status, host=urlsplit(answer.url).hostname)
-    if status == 416:  # there is no such place in the file, says a server that has another one
-        raise about.error("corrupt")
-    if status >= 400:
-        raise about.answered(status, headers)
-    is_page = item.file.path.lower().endswith((".html", ".htm"))
-    if status not in (200, 203, 206) or ("html" in headers.get("Content-Type", "") and not is_page):
-        raise about.error("not_a_hub")
-    size = headers.get("Content-Length", "")
-    if status == 206 or "Content-Range" in headers:
-        size = headers.get("Content-Range", "").rpartition("/")[2]
-    other = size.isdigit() and int(size) != item.file.size
-    packed = headers.get("Content-Encoding", "identity") != "identity"
-    if other or packed or _first_byte(answer) > item.have:
-        raise about.error("corrupt")
-
-
-def _first_byte(answer: requests.Response) -> int:
-    """Return the place in the file of the body's first byte. ModelScope sends parts with status 200 too."""
-    told = re.match(r"bytes (\d+)-", answer.headers.get("Content-Range", ""))
-    if told:
-        return int(told[1])
-    return 0 if answer.status_code != 206 else 1 << 62
-
-
-def _passing(error: HubError) -> bool:
-    """Return whether the next try may well succeed."""
-    if error.key == "hub.rate_limited":
-        return float(error.facts["seconds"] or 0) <= LONGEST_ASKED
-    if error.key == "hub.server_error":
-        return error.facts["status"] in PASSING or "host" in error.facts
-    return error.key in ("hub.no_connection", "hub.timeout", "hub.bounced", "hub.not_a_hub", "hub.corrupt")
-
-
-def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    """Keep requests from taking a password out of ~/.netrc, which it would send over our own header."""
-    return request
-
-
-_NETWORK = (requests.RequestException, urllib3.exceptions.HTTPError, ConnectionError, TimeoutError)

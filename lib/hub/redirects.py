@@ -24,13 +24,14 @@ def opened(
     *,
     token: str | None = None,
     headers: Mapping[str, str] | None = None,
-    patience: Callable[[], float],
+    patience: Callable[[], float | tuple[float, float]],
     passing: Callable[[str], None] = lambda _: None,
 ) -> Iterator[requests.Response]:
     """Give the answer to `address`, whatever its status, its body unread.
 
     The token is sent to the origin of `asked.endpoint` only. `patience()` says, before every request, how
-    many seconds it may be silent; `passing` is told every address before it is asked.
+    many seconds it may be silent, or how many to connect and how many then; `passing` is told every address
+    before it is asked.
 
     What breaks in the network, inside the block too, is raised as `HubError`; a ring of redirects and an
     address that is none are `hub.not_a_hub`.
@@ -56,7 +57,11 @@ def opened(
 
 
 def _get(
-    session: requests.Session, asked: Asked, address: str, headers: dict[str, str], patience: float
+    session: requests.Session,
+    asked: Asked,
+    address: str,
+    headers: dict[str, str],
+    patience: float | tuple[float, float],
 ) -> requests.Response:
     try:
         return session.get(

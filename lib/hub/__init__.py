@@ -3,6 +3,7 @@
     parse                      what a person pasted -> Ref
     examine, ranked            which endpoint works from here, and which to go on with
     list_files                 Ref + endpoint -> Listing: commit, licence, gate, files with sizes and hashes
+    card                       what the repository says of itself first, as plain text
     select, suggest, is_data   which of the files to fetch
     download                   Listing -> verified files in a folder; resumes at the byte, survives a bad link
     finished                   a folder -> the Listing of the download that was finished there
@@ -14,6 +15,7 @@ within its timeout; a token goes to huggingface.co and nowhere else unless the v
 What goes wrong is a `HubError`, whose keys are listed in `lib/hub/failures.py`, or a `WorkspaceError`.
 """
 
+from lib.hub.card import card
 from lib.hub.doctor import Visit, all_offline, examine, ranked
 from lib.hub.download import download
 from lib.hub.endpoint import ENDPOINTS, SITES, check_endpoint, token_from_environment
@@ -34,6 +36,7 @@ __all__ = [
     "Told",
     "Visit",
     "all_offline",
+    "card",
     "check_endpoint",
     "download",
     "examine",

@@ -4,6 +4,7 @@
     examine, ranked            which endpoint works from here, and which to go on with
     list_files                 Ref + endpoint -> Listing: commit, licence, gate, files with sizes and hashes
     card                       what the repository says of itself first, as plain text
+    preflight                  all that keeps files from lying in a folder, before anything is fetched
     select, suggest, is_data   which of the files to fetch
     download                   Listing -> verified files in a folder; resumes at the byte, survives a bad link
     finished                   a folder -> the Listing of the download that was finished there
@@ -21,6 +22,7 @@ from lib.hub.download import download
 from lib.hub.endpoint import ENDPOINTS, SITES, check_endpoint, token_from_environment
 from lib.hub.listing import Listing, RemoteFile, is_data, list_files, select, suggest
 from lib.hub.manifest import finished
+from lib.hub.names import WARNINGS, preflight
 from lib.hub.progress import FileProgress, Progress, Told
 from lib.hub.reference import KINDS, Ref, parse
 
@@ -28,6 +30,7 @@ __all__ = [
     "ENDPOINTS",
     "KINDS",
     "SITES",
+    "WARNINGS",
     "FileProgress",
     "Listing",
     "Progress",
@@ -44,6 +47,7 @@ __all__ = [
     "is_data",
     "list_files",
     "parse",
+    "preflight",
     "ranked",
     "select",
     "suggest",

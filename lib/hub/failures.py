@@ -20,6 +20,7 @@
     hub.corrupt             a file keeps arriving with other bytes than the listing promises
     hub.unsafe_name         a file's name is a trap
     hub.name_clash          other: two names that are one on this disk
+    hub.case_clash          other: two names that are one on other disks; a warning
     hub.not_on_modelscope   no such repository there that everyone may see
     hub.modelscope_refused  page: ModelScope wants to know who asks
     hub.too_many_files      folder: more files in it than ModelScope ever lists

@@ -30,22 +30,27 @@ def read(shape: Shape, start: Start, stop: int | None, progress: Progress) -> Ge
                 if skip >= len(batch):
                     skip, number = skip - len(batch), number + len(batch)
                     continue
-                number, batch, skip = number + skip, batch.slice(skip), 0
-                try:
-                    values = batch.to_pylist()
-                except ValueError:
-                    values = [_value(batch.slice(place, 1)) for place in range(len(batch))]
-                for value in values:
-                    if isinstance(value, ValueError):
-                        yield broken(shape, number, "bad_bytes", None, None, str(value))
-                    else:
-                        yield Record(number, value, None)
-                    number += 1
+                yield from pieces(shape, batch.slice(skip), number + skip)
+                skip, number = 0, number + len(batch)
             if progress:
                 progress(shape.size * (group + 1) // (file.metadata.num_row_groups + 1))
     if progress and stop is None:
         progress(shape.size)
     return Start(groups, number, number)
+
+
+def pieces(shape: Shape, batch: Any, number: int) -> Iterator[Piece]:
+    """Yield the rows of a batch, of which the first has this number."""
+    try:
+        values = batch.to_pylist()
+    except ValueError:
+        values = [_value(batch.slice(place, 1)) for place in range(len(batch))]
+    for value in values:
+        if isinstance(value, ValueError):
+            yield broken(shape, number, "bad_bytes", None, None, str(value))
+        else:
+            yield Record(number, value, None)
+        number += 1
 
 
 def _value(row: Any) -> Any:

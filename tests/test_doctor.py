@@ -24,6 +24,7 @@ from lib.hub import doctor
 from lib.hub import endpoint as endpoints
 from lib.hub.doctor import Visit, all_offline, examine, ranked
 from tests.fakehub import FakeHub
+from tests.fakescope import FakeScope
 
 REPO = "Conard/fortune-telling"
 REF = hub.Ref(REPO)
@@ -168,6 +169,22 @@ def test_a_connection_that_breaks_after_a_while_can_still_be_used(fake: FakeHub,
 def test_one_bad_moment_condemns_nobody(fake: FakeHub, where: str, fault: dict[str, Any]) -> None:
     fake.fault(where, **fault)
     assert visit(fake.url).verdict == "fast"
+
+
+def test_modelscope_is_visited_in_its_own_words() -> None:
+    ref = hub.Ref("org/tea", "master", site="modelscope")
+    with FakeScope() as scope:
+        scope.add_repo("org/tea", FILES, revision="master")
+        scope.add_repo("org/mine", FILES, revision="master", gated=True)
+        one = visit(scope.url, ref, token=SECRET, anywhere=True)
+        assert (one.verdict, one.file) == ("fast", "big.parquet")
+        assert one.commit == scope.repos["dataset", "org/tea"].revisions["master"]
+        assert visit(scope.url, replace(ref, path="small.json")).verdict == "fast"
+        assert visit(scope.url, replace(ref, repo="org/none")).verdict == "not_found"
+        assert visit(scope.url, replace(ref, repo="org/mine")).verdict == "gated"
+        scope.fault("/resolve/", "html", times=None)
+        assert visit(scope.url, ref).verdict == "portal"
+        assert not any("authorization" in seen.headers for seen in scope.log)
 
 
 # The answers of a Hub

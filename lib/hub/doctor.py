@@ -251,6 +251,7 @@ class _Visiting:
 
     def visit(self) -> None:
         """Ask what a download would ask."""
+        self.file, self.asked = None, replace(self.asked, file="")
         if self.refused:
             raise self.refused
         if constants.HF_HUB_OFFLINE:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from typing import Any
 from urllib.parse import urljoin
 
 import requests
@@ -14,6 +15,22 @@ from lib.hub.failures import Asked
 
 REDIRECTS = 5
 ENOUGH_TO_DROP = 256 * 1024  # bytes; a longer body costs more than a new connection
+
+
+class Session(requests.Session):
+    """Connections to be used again and again: the environment is asked for proxies once for each server."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.settings: dict[str, Any] = {}
+
+    def merge_environment_settings(self, url: Any, proxies: Any, stream: Any, verify: Any, cert: Any) -> Any:
+        """Return proxies and certificates for an address; the others are the same in every call here."""
+        server = origin(url)
+        if server not in self.settings:
+            found = super().merge_environment_settings(url, proxies, stream, verify, cert)
+            self.settings[server] = found
+        return self.settings[server]
 
 
 @contextmanager
@@ -41,7 +58,7 @@ def opened(
             passing(address)
             at_home = origin(address) == origin(asked.endpoint)
             sent = headers_for(token if at_home else None) | dict(headers or {})
-            with _get(session, asked, address, sent, patience()) as answer:
+            with _get(session, address, sent, patience()) as answer:
                 onward = session.get_redirect_target(answer)
                 if onward is None:
                     yield answer
@@ -57,20 +74,12 @@ def opened(
 
 
 def _get(
-    session: requests.Session,
-    asked: Asked,
-    address: str,
-    headers: dict[str, str],
-    patience: float | tuple[float, float],
+    session: requests.Session, address: str, headers: dict[str, str], patience: float | tuple[float, float]
 ) -> requests.Response:
-    try:
-        return session.get(
-            address, headers=headers, auth=_as_it_is, stream=True, allow_redirects=False, timeout=patience
-        )
-    except requests.RequestException:
-        raise
-    except ValueError as error:  # requests looks where a redirect leads even if it doesn't follow
-        raise asked.error("not_a_hub") from error
+    """Ask without what requests does for redirects, cookies and passwords, which takes it as long again."""
+    request = requests.Request("GET", address, headers, auth=_as_it_is).prepare()
+    settings: Any = session.merge_environment_settings(address, {}, True, None, None)
+    return session.get_adapter(address).send(request, timeout=patience, **settings)
 
 
 def _onward(address: str, onward: str, asked: Asked) -> str:
@@ -85,7 +94,7 @@ def _onward(address: str, onward: str, asked: Asked) -> str:
 
 
 def _as_it_is(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    """Keep requests from taking a password out of ~/.netrc, which it would send over our own header."""
+    """Keep requests from taking a password out of the address, which it would send over our own header."""
     return request
 
 

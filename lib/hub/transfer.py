@@ -15,7 +15,7 @@ import urllib3.exceptions
 from lib.hub.endpoint import origin
 from lib.hub.failures import Asked
 from lib.hub.listing import RemoteFile
-from lib.hub.redirects import opened
+from lib.hub.redirects import Session, opened
 
 CHUNK = 256 * 1024
 
@@ -28,7 +28,7 @@ class Line:
     """One worker's connections. After `halt`, and once `writing` was free, it writes nothing more."""
 
     def __init__(self, halted: threading.Event, timeout: float) -> None:
-        self.session = requests.Session()
+        self.session = Session()
         self.halted = halted
         self.patience = (min(10.0, timeout), timeout)  # seconds to connect, seconds of silence
         self.writing = threading.Lock()

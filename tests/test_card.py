@@ -160,7 +160,7 @@ def test_a_long_front_matter_is_passed_over(fake: FakeHub) -> None:
         (b"\xef\xbb\xbfTea", "Tea"),
         (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR" + bytes(500), ""),
         (b"Tea \xff\xff\xff", ""),
-        (("a" + CHINESE * 3000).encode()[: FIRST], "a" + CHINESE),  # cut within a character
+        (("a" + CHINESE * 3000).encode()[:FIRST], "a" + CHINESE),  # cut within a character
     ],
 )
 def test_a_card_in_another_encoding_is_read_or_left(fake: FakeHub, readme: bytes, text: str) -> None:

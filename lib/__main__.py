@@ -9,7 +9,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from functools import wraps
 from itertools import islice
 from pathlib import Path
@@ -108,7 +108,7 @@ def download(
     """Fetch a dataset from the Hugging Face Hub; goes on where an earlier download broke off."""
     ref = hub.parse(source)
     if revision:
-        ref = hub.Ref(ref.repo, revision, ref.kind)
+        ref = replace(ref, revision=revision)
     token = hub.token_from_environment()
     listing = hub.list_files(ref, endpoint, token=token)
     files = hub.select(listing.files, include or (), exclude or ())

@@ -33,7 +33,7 @@ def convert(request: Request) -> str:
         words += ["--max-tokens", str(request.max_tokens)]
     for shape in request.also:
         words += ["--also", shape]
-    return _line([*words, "--validation", repr(request.validation), "--seed", str(request.seed)])
+    return line([*words, "--validation", repr(request.validation), "--seed", str(request.seed)])
 
 
 def train(data: Path, model: dict[str, str] | None, settings: Settings) -> str:
@@ -42,18 +42,19 @@ def train(data: Path, model: dict[str, str] | None, settings: Settings) -> str:
     words += ["--model", (model or {}).get("id", "practice")]
     for name, value in settings.items():
         words += ["--set", f"{name}={params.PARAMS[name].show(value)}"]
-    return _line([*words, "--wait"])
+    return line([*words, "--wait"])
 
 
 def check(data: Path, target: str) -> str:
     """Return `python -m lib check …` for a conversion's training file."""
-    return _line(["python", "-m", "lib", "check", str(data / "train.jsonl"), "--target", target])
+    return line(["python", "-m", "lib", "check", str(data / "train.jsonl"), "--target", target])
 
 
 def chat(job: Job, question: str) -> str:
     """Return `python -m lib chat …` for a question."""
-    return _line(["python", "-m", "lib", "chat", "--job", job.id, question])
+    return line(["python", "-m", "lib", "chat", "--job", job.id, question])
 
 
-def _line(words: list[str]) -> str:
+def line(words: list[str]) -> str:
+    """Return words as one command line, quoted for a shell."""
     return " ".join(shlex.quote(word) for word in words)

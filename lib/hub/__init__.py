@@ -4,8 +4,8 @@
     examine, ranked            which endpoint works from here, and which to go on with
     list_files                 Ref + endpoint -> Listing: commit, licence, gate, files with sizes and hashes
     card                       what the repository says of itself first, as plain text
-    look.look                  the first rows of a file, before it is here; imported from `lib.hub.look`, which
-                               brings the readers of data files along and takes a while to load
+    look.look                  the first rows of a file, before it is here; imported from `lib.hub.look`, for
+                               it brings the readers of data files along, which take a while to load
     preflight                  all that keeps files from lying in a folder, before anything is fetched
     select, suggest, is_data   which of the files to fetch
     download                   Listing -> verified files in a folder; resumes at the byte, survives a bad link

@@ -16,11 +16,12 @@ import time
 import unicodedata
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields, replace
+from functools import partial
 from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from lib import collection, jobs, records
+from lib import collection, handover, jobs, records
 from lib.errors import UsageError
 from lib.records.sniffing import PACKED
 from lib.workspace import inside, new_id, read_json, room, write_json, writing
@@ -35,7 +36,7 @@ NAME_LIMIT = 60  # characters of a file name; at four bytes each they fit the 25
 
 @dataclass(frozen=True, slots=True)
 class Dataset:
-    """One dataset. `source` is "sample", "hub", "upload" or "path"; what a source does not have is "".
+    """One dataset. `source` is "sample", a site such as "hub", "upload" or "path"; what it has not is "".
 
     `files` are names in the dataset's own folder, or whole paths for the source "path". `created` is seconds
     since 1970; `commit` is what `revision` of `repo` was when it was fetched from `endpoint`.
@@ -180,15 +181,38 @@ def from_path(text: str | Path) -> Dataset:
     return _enter(Dataset(new_id(path.stem), name, "path", time.time(), names, path=str(path)))
 
 
-def fetch(listing: Listing, chosen: Sequence[RemoteFile]) -> jobs.Job:
-    """Start the download of some files of a repository as a job; its result names the `dataset`."""
+def fetch(
+    listing: Listing,
+    chosen: Sequence[RemoteFile],
+    *,
+    others: Sequence[str] = (),
+    token: str = "",
+    anywhere: bool = False,
+) -> jobs.Job:
+    """Start the download of some files of a repository as a job; its result names the `dataset`.
+
+    `others` are the endpoints to go on with. A `token` that was typed is handed to the job's process and
+    written nowhere; without one the job takes the environment's. `anywhere`: it may go to these too.
+    """
     if not chosen:
         raise UsageError("dataset.nothing_chosen", repo=listing.ref.repo)
     asked = {
         "dataset": new_id(listing.ref.repo.rpartition("/")[2]),
         "listing": replace(listing, files=tuple(chosen)).as_json(),
+        "others": list(others),
+        "anywhere": anywhere,
+        "typed_token": bool(token),
     }
-    return jobs.submit("download", listing.ref.repo, asked)
+    offer = partial(handover.offer, secret=token) if token else None
+    return jobs.submit("download", listing.ref.repo, asked, before=offer)
+
+
+def go_on(job_id: str, token: str = "") -> jobs.Job:
+    """Take a download up again that was stopped or failed, at its last byte; `token` as in `fetch`."""
+    folder = jobs.get(job_id).folder
+    if token and folder.asked().get("typed_token"):
+        handover.offer(folder, token)
+    return jobs.resume(job_id)
 
 
 def from_hub(dataset_id: str, listing: Listing) -> Dataset:
@@ -198,7 +222,7 @@ def from_hub(dataset_id: str, listing: Listing) -> Dataset:
         Dataset(
             dataset_id,
             ref.repo,
-            "hub",
+            ref.site,
             time.time(),
             tuple(file.path for file in listing.files),
             repo=ref.repo,

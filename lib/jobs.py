@@ -118,15 +118,23 @@ class Event:
     note: str
 
 
-def submit(kind: str, name: str, asked: dict[str, Any], *, data: Path | None = None) -> Job:
+def submit(
+    kind: str,
+    name: str,
+    asked: dict[str, Any],
+    *,
+    data: Path | None = None,
+    before: Callable[[JobFolder], None] | None = None,
+) -> Job:
     """Put a job into the list and return it; it starts by itself.
 
     `asked` goes into the folder's `job.json`, with the kind and the name. The files of a conversion in `data`
-    go into the folder's `data/` (as hard links where the disk can), so the job holds all it needs.
+    go into the folder's `data/` (as hard links where the disk can), so the job holds all it needs. `before`
+    is called with the folder before anything can start there.
     """
     if kind not in KINDS:
         raise UsageError("job.unknown_kind", kind=kind, known=", ".join(KINDS))
-    job = _enter(kind, name, asked, "local", data)
+    job = _enter(kind, name, asked, "local", data, before)
     start_runner()
     return job
 
@@ -497,13 +505,22 @@ def _list(*, write: bool = False) -> Iterator[sqlite3.Connection]:
         raise
 
 
-def _enter(kind: str, name: str, asked: dict[str, Any], backend: str, data: Path | None) -> Job:
+def _enter(
+    kind: str,
+    name: str,
+    asked: dict[str, Any],
+    backend: str,
+    data: Path | None,
+    before: Callable[[JobFolder], None] | None = None,
+) -> Job:
     path = room("jobs") / new_id(name)
     row = KINDS[kind]
     try:
         folder = JobFolder.create(path, asked | {"kind": kind, "name": name, "backend": backend})
         if data is not None:
             _link(data, folder.path / "data")
+        if before:
+            before(folder)
         values = (path.name, kind, name, backend, row.lane, row.grace, orjson.dumps(row.command), time.time())
         with _list(write=True) as db:
             db.execute(

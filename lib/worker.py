@@ -13,12 +13,13 @@ import os
 import subprocess
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+from lib import handover
 from lib.errors import AppError, HubError, JobError, ModelError
 from lib.jobfolder import JobFolder
 from lib.jobs import BUSY, unexpected
@@ -71,7 +72,9 @@ def download(folder: JobFolder, asked: Asked) -> None:
     from lib import datasets, hub
 
     listing = hub.Listing.from_json(asked["listing"])
-    _fetch(folder, listing, datasets.folder(asked["dataset"]) / "files")
+    token = handover.take(folder) if asked.get("typed_token") else hub.token_from_environment()
+    home = datasets.folder(asked["dataset"]) / "files"
+    _fetch(folder, listing, home, asked.get("others", ()), token, anywhere=asked.get("anywhere", False))
     folder.finish(dataset=datasets.from_hub(asked["dataset"], listing).id)
 
 
@@ -174,22 +177,39 @@ def fetched_model(folder: JobFolder, model: dict[str, str]) -> Path:
     needed = hub.select(hub.suggest(listing), MODEL_FILES)
     if not any(file.path.endswith(".safetensors") for file in needed):
         raise ModelError("job.model_without_weights", repo=model["id"], endpoint=endpoint)
-    _fetch(folder, hub.Listing(ref, endpoint, listing.commit, tuple(needed)), home)
+    here = hub.Listing(ref, endpoint, listing.commit, tuple(needed))
+    _fetch(folder, here, home, hub.SITES[ref.site], token)
     sizes = {file.path: file.size for file in needed}
     write_json(home / "fetched.json", {"repo": model["id"], "commit": listing.commit, "files": sizes})
     return home
 
 
-def _fetch(folder: JobFolder, listing: Any, target: Path) -> None:
+def _fetch(
+    folder: JobFolder,
+    listing: Any,
+    target: Path,
+    others: Sequence[str],
+    token: str | None,
+    *,
+    anywhere: bool = False,
+) -> None:
     from lib import hub
 
     def told(progress: hub.Progress) -> None:
         numbers = asdict(progress)
-        folder.report("downloading", doing=numbers.pop("phase"), **numbers)
+        folder.report("downloading", doing=numbers.pop("phase"), left=progress.left, **numbers)
 
-    token = hub.token_from_environment()
     try:
-        hub.download(listing, listing.files, target, token=token, progress=told, stop=folder.stop_wanted)
+        hub.download(
+            listing,
+            listing.files,
+            target,
+            others=others,
+            token=token,
+            anywhere=anywhere,
+            progress=told,
+            stop=folder.stop_wanted,
+        )
     except HubError as error:
         if error.key == "hub.stopped":
             raise _StopError from error

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import streamlit as st
 
-from lib import backends, conversions, convert, datasets, edits, examine, jobs, profile
+from lib import backends, conversions, convert, edits, examine, jobs, profile
 from lib.errors import AppError
 from lib.ui import charts, ledger, parts, table
 from lib.ui.state import State
@@ -25,32 +25,6 @@ BADGES: dict[str, Color] = {
     "failed": "red",
     "stopped": "orange",
 }
-
-
-def download(me: State) -> None:
-    """Draw the download that is running; once it is done its dataset is the chosen one."""
-
-    def done(job: jobs.Job) -> None:
-        me.download = ""
-        me.listing = None
-        parts.choose_dataset(datasets.get((job.folder.result() or {})["dataset"]))
-
-    def bar(job: jobs.Job) -> None:
-        status = job.folder.status()
-        total = status.get("total") or 0
-        text = t("data.waiting")
-        if total:
-            text = t(
-                "data.fetching",
-                done=status["done"],
-                total=total,
-                speed=status["speed"],
-                files_done=status["files_done"],
-                files=status["files"],
-            )
-        st.progress(min(1.0, status.get("done", 0) / total) if total else 0.0, text)
-
-    _watch(me.download, bar, done, t("data.was_stopped"))
 
 
 def conversion(me: State) -> None:

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import streamlit as st
 
-from lib import datasets, hub
+from lib import datasets
 from lib.chat import Conversation
 from lib.errors import AppError
 from lib.ui import nav
@@ -116,6 +116,11 @@ def literal(text: str) -> str:
     return re.sub(r"([\\`*_{}\[\]<>()#+!|~$&:-])", r"\\\1", text)
 
 
+def host(endpoint: str) -> str:
+    """Return an endpoint as people call it: `hf-mirror.com`."""
+    return endpoint.partition("//")[2]
+
+
 def secret(variable: str, typed: str) -> str:
     """Return a key from the environment, or draw a field to type it for this visit; it is never written."""
     known = os.environ.get(variable, "")
@@ -135,31 +140,6 @@ def choose_dataset(dataset: datasets.Dataset) -> None:
 def dataset_caption(dataset: datasets.Dataset) -> str:
     """Return where a dataset came from, in a few words."""
     return t(f"data.was_{dataset.source}", where=literal(dataset.repo or ", ".join(dataset.files[:2])))
-
-
-def file_picker(listing: hub.Listing) -> list[hub.RemoteFile]:
-    """Draw a repository's files with sizes, the data files chosen; return the chosen ones."""
-    st.caption(
-        t(
-            "data.listed",
-            n=len(listing.files),
-            repo=literal(listing.ref.repo),
-            size=sum(file.size for file in listing.files),
-            license=literal(listing.license) or t("data.no_license"),
-            commit=listing.commit[:8],
-        )
-    )
-    if listing.gated:
-        st.warning(t("data.gated"), icon=":material/lock:")
-    by_path = {file.path: file for file in listing.files}
-    paths = st.multiselect(
-        t("data.pick"),
-        list(by_path),
-        [path for path in by_path if hub.is_data(path)],
-        format_func=lambda path: t("data.file", path=path, size=by_path[path].size),
-        key=f"pick_{listing.ref.repo}_{listing.commit}",
-    )
-    return [by_path[path] for path in paths]
 
 
 def command(shell: str, script: str = "", name: str = "") -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import streamlit as st
 
 from lib import examine, hub, words, workspace
+from lib.hub.look import Look
 
 KEY = "state"
 
@@ -27,13 +28,28 @@ class Turn:
 
 
 @dataclass
+class Found:
+    """What asking for a repository brought: what each endpoint did, the order to use them in, what is there.
+
+    `card` is how its description begins; `looks` are the files that were looked into.
+    """
+
+    ref: hub.Ref
+    visits: tuple[hub.Visit, ...]
+    order: tuple[str, ...]
+    listing: hub.Listing | None = None
+    card: str = ""
+    looks: dict[str, Look] = field(default_factory=dict)
+
+
+@dataclass
 class State:
     """What this visitor chose. A field added here is kept over a reload by itself."""
 
     # get data
     source: str = "sample"
     hub_text: str = "Conard/fortune-telling"
-    endpoint: str = hub.ENDPOINTS[0]
+    endpoint: str = "auto"  # the endpoint doctor's choice; or one of hub.ENDPOINTS, or "own"
     own_endpoint: str = ""
     path_text: str = ""
     download: str = ""  # job id
@@ -83,7 +99,10 @@ class State:
     # never written: this tab's language, secrets and talk
     lang: str = field(default="", metadata={"kept": False})
     api_key: str = field(default="", metadata={"kept": False})
-    listing: hub.Listing | None = field(default=None, metadata={"kept": False})
+    hub_token: str = field(default="", metadata={"kept": False})
+    token_anywhere: bool = field(default=False, metadata={"kept": False})
+    found: Found | None = field(default=None, metadata={"kept": False})
+    sources: int = field(default=0, metadata={"kept": False})  # counts the times the source was set anew
     settings_round: int = field(default=0, metadata={"kept": False})  # counts the times they were set anew
     jumps: int = field(default=0, metadata={"kept": False})  # counts the times the page of rows was set anew
     mapped: int = field(default=0, metadata={"kept": False})  # counts the times the columns were set anew
@@ -106,8 +125,8 @@ class State:
 
     @property
     def endpoint_url(self) -> str:
-        """The address of the endpoint chosen, also where it is the visitor's own."""
-        return self.own_endpoint if self.endpoint == "own" else self.endpoint
+        """The address of the endpoint chosen, also where it is the visitor's own; "" where none was."""
+        return {"own": self.own_endpoint, "auto": ""}.get(self.endpoint, self.endpoint)
 
 
 _OF_A_DATASET = (

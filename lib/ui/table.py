@@ -110,6 +110,12 @@ def in_full(piece: Piece) -> None:
                 st.caption(t("convert.cut_here", n=len(text) - parts.LONG))
 
 
+def frame(pieces: Sequence[Piece]) -> pd.DataFrame:
+    """Return rows as a table: their numbers, and each field as text, cut where it is long."""
+    names = records.columns([row.value for row in pieces if isinstance(row, Record)])
+    return pd.DataFrame([{"#": row.number, **_cells(row, names)} for row in pieces])
+
+
 def plain_text(value: Any) -> str:
     """Return a value as text that can be shown."""
     if not isinstance(value, str):
@@ -219,14 +225,12 @@ def _search(path: Path, _stamp: tuple[int, int], text: str, keep: Path) -> list[
 def _table(me: State, shown: Shown, found: Sequence[Piece], name: str) -> Piece | None:
     if not found:
         return None
-    names = records.columns([row.value for row in found if isinstance(row, Record)])
     numbers = [piece.number for piece in found]
-    table = pd.DataFrame([{"#": row.number, **_cells(row, names)} for row in found])
     if me.row not in numbers:
         me.row = numbers[0]
     st.caption(t("convert.select_hint"))  # also keeps the table's own buttons off the choice above it
     event = st.dataframe(
-        table,
+        frame(found),
         hide_index=True,
         on_select="rerun",
         selection_mode="single-row",

@@ -2,8 +2,8 @@
 
 import streamlit as st
 
-from lib import datasets, hub
-from lib.ui import live, nav, parts, visit
+from lib import datasets
+from lib.ui import fetch, nav, parts, visit
 from lib.ui.state import state
 from lib.ui.words import t
 
@@ -18,7 +18,7 @@ me.source = (
         default=parts.among(me.source, SOURCES),
         required=True,
         format_func=lambda source: t(f"data.from_{source}"),
-        key="source",
+        key=f"source_{me.sources}",
     )
     or "sample"
 )
@@ -31,32 +31,7 @@ with st.container(border=True), parts.calm():
 
     elif me.source == "hub":
         parts.card_title(t("data.hub_title"), t("data.hub"))
-        me.hub_text = st.text_input(t("data.hub_text"), me.hub_text, key="hub_text")
-        choices = (*hub.ENDPOINTS, "own")
-        me.endpoint = st.selectbox(
-            t("data.endpoint"),
-            choices,
-            index=choices.index(parts.among(me.endpoint, choices)),
-            format_func=lambda url: t("data.endpoint_own") if url == "own" else url.partition("//")[2],
-            help=t("data.endpoint_help"),
-            key="endpoint",
-        )
-        if me.endpoint == "own":
-            me.own_endpoint = st.text_input(
-                t("data.own_endpoint"), me.own_endpoint, placeholder="https://…", key="own_endpoint"
-            )
-        if st.button(t("data.list"), key="list_files", icon=":material/list:"):
-            with st.spinner(t("data.listing", endpoint=me.endpoint_url)):
-                me.listing = None
-                me.listing = hub.list_files(
-                    hub.parse(me.hub_text), me.endpoint_url, token=hub.token_from_environment()
-                )
-        if me.listing:
-            picked = parts.file_picker(me.listing)
-            label = t("data.fetch", n=len(picked), size=sum(file.size for file in picked))
-            if st.button(label, type="primary", disabled=not picked, key="fetch"):
-                me.download = datasets.fetch(me.listing, picked).id
-        live.download(me)
+        fetch.repository(me)
 
     elif me.source == "upload":
         parts.card_title(t("data.upload_title"), t("data.upload", most=datasets.UPLOAD_LIMIT))

@@ -27,7 +27,8 @@ times (None: always), by requests of `method` ("": any).
     reset       RST                                    truncate   a clean close
     stall       silence                                corrupt    the byte `at` is flipped
     no_range    200 with the whole file                no_length  no Content-Length, ends by closing
-`hub.log` has every request: method, host, path, headers (lower-case names), status, sent (bytes of body).
+`hub.log` has every request: method, host, path, headers (lower-case names), status, sent (bytes of body);
+`hub.connections` counts what they came over.
 """
 
 from __future__ import annotations
@@ -35,6 +36,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import mmap
 import re
 import socket
 import struct
@@ -53,6 +55,7 @@ LARGE = 1_000_000
 LARGE_ENDINGS = (".parquet", ".safetensors", ".bin", ".gguf", ".zip", ".gz")
 IN_BODY = ("reset", "truncate", "stall", "corrupt", "no_range", "no_length")
 PIECE = 64 * 1024
+Data = bytes | memoryview
 
 
 @dataclass
@@ -84,7 +87,7 @@ class Fault:
 
 @dataclass
 class File:
-    data: bytes
+    data: Data
     lfs: bool
     sha256: str = ""
     git_sha1: str = ""
@@ -133,6 +136,7 @@ class FakeHub:
         self.faults: list[Fault] = []
         self.tokens: set[str] = set()
         self.log: list[Seen] = []
+        self.connections = 0
         self.turn = threading.Lock()
         self.over = threading.Event()
         self.server = _Server(("127.0.0.1", port), type("Bound", (self.handler(),), {"hub": self}))
@@ -185,7 +189,7 @@ class FakeHub:
         held.license = license or (stated[1].decode() if stated else "")
         tree: dict[str, File] = {}
         for path, given in files.items():
-            data = given.read_bytes() if isinstance(given, Path) else given
+            data = _mapped(given) if isinstance(given, Path) else given
             large = path in lfs if lfs is not None else len(data) >= LARGE or path.endswith(LARGE_ENDINGS)
             tree[path] = File(data, large)
         marks = "".join(f"{path}{file.sha256}" for path, file in sorted(tree.items()))
@@ -229,6 +233,14 @@ class FakeHub:
         return None
 
 
+def _mapped(path: Path) -> Data:
+    """Return a file's bytes without holding them."""
+    if not path.stat().st_size:
+        return b""
+    with path.open("rb") as file:
+        return memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+
+
 class _Server(ThreadingHTTPServer):
     daemon_threads = True
     block_on_close = False
@@ -244,6 +256,10 @@ class Handler(BaseHTTPRequestHandler):
     disable_nagle_algorithm = True
     server_version = "FakeHub"
     part = 206  # the status of a part of a file
+
+    def setup(self) -> None:
+        super().setup()
+        self.hub.connections += 1
 
     def do_GET(self) -> None:
         self.handle_one()
@@ -476,7 +492,7 @@ class Handler(BaseHTTPRequestHandler):
         spoilt = self.hub.meet(self.seen, ("corrupt",), range(start, stop - 1))
         if spoilt:
             place = spoilt.at - start
-            data = data[:place] + bytes([data[place] ^ 0xFF]) + data[place + 1 :]
+            data = b"".join((data[:place], bytes([data[place] ^ 0xFF]), data[place + 1 :]))
         endless = self.hub.meet(self.seen, ("no_length",))
         broken = self.hub.meet(self.seen, ("reset", "truncate", "stall"), range(start, stop))
         if broken:
@@ -497,7 +513,7 @@ class Handler(BaseHTTPRequestHandler):
             self.close_connection = True
         return None
 
-    def pour(self, data: bytes) -> None:
+    def pour(self, data: Data) -> None:
         bps = self.hub.bps
         piece = PIECE if bps is None else max(1, min(PIECE, bps // 20))
         view = memoryview(data)
@@ -536,7 +552,7 @@ class Handler(BaseHTTPRequestHandler):
         body = json.dumps(value).encode()
         self.answer(status, body, {"Content-Type": "application/json; charset=utf-8", **(headers or {})})
 
-    def answer(self, status: int, body: bytes, headers: Mapping[str, str]) -> None:
+    def answer(self, status: int, body: Data, headers: Mapping[str, str]) -> None:
         self.head(status, {**headers, "Content-Length": str(len(body))})
         if self.command != "HEAD":
             self.pour(body)

@@ -53,7 +53,7 @@ from requests.utils import get_environ_proxies
 from urllib3.exceptions import NewConnectionError
 
 from lib.errors import Fact, HubError
-from lib.hub.endpoint import ENDPOINTS, origin
+from lib.hub.endpoint import ENDPOINTS, SITES, origin
 from lib.hub.reference import Ref
 
 Caused = TypeVar("Caused", bound=BaseException)
@@ -73,10 +73,16 @@ class Asked:
     def error(self, key: str, **more: Fact) -> HubError:
         """Return the error `hub.KEY`, naming what was asked."""
         facts: dict[str, Fact] = {"repo": self.ref.repo, "kind": self.ref.kind}
-        facts |= {"revision": self.ref.revision, "endpoint": self.endpoint}
+        facts |= {"revision": self.ref.revision, "endpoint": self.endpoint, "other": self.other}
         if self.file:
             facts["file"] = self.file
         return HubError(f"hub.{key}", **(facts | more))
+
+    @property
+    def other(self) -> str:
+        """Another endpoint of the same site, as people write it."""
+        known = SITES[self.ref.site]
+        return next(one for one in known if one != self.endpoint).partition("//")[2]
 
     def answered(self, status: int, headers: Mapping[str, str]) -> HubError:
         """Return the error for an answer with a status of 400 or more."""

@@ -20,7 +20,6 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from time import monotonic
 
@@ -89,10 +88,10 @@ def download(
         items = [_Item(file, *paths) for file, paths in places(files, folder, asked).items()]
         running = _Download(listing, items, asked, Route(endpoints, tries, pause), tokens)
         with _alone(folder, running, progress, stop):
-            parts = running.look(folder)
+            running.look(folder)
             running.run(workers or (MANY if running.total < SMALL * len(items) else FEW), progress, stop)
             manifest.write(folder, listing, [item.file for item in items])
-            parts.end({item.file.path for item in items})
+            running.parts.end({item.file.path for item in items})
     return folder
 
 
@@ -136,11 +135,11 @@ class _Download:
 
     # the caller's thread
 
-    def look(self, folder: Path) -> Parts:
+    def look(self, folder: Path) -> None:
         """See what is there already; drop what is of no use. Raises where the disk can't take the rest."""
         for left in (folder / OWN).glob(".*.part"):  # a note that a kill left half written
             left.unlink()
-        self.parts = parts = Parts(folder)
+        self.parts = parts = Parts(folder)  # only now: another download has left it so
         for item in self.items:
             item.there = size_of(item.path) == item.file.size
             size = size_of(item.part)
@@ -157,7 +156,6 @@ class _Download:
             raise WorkspaceError("workspace.disk_full", path=str(folder), free=free, need=need)
         parts.begin({item.file.path: item.mark(self.listing) for item in missing})
         self.done = sum(item.have for item in self.items)
-        return parts
 
     def run(self, workers: int, on_progress: Tell | None, stop: Stop | None) -> None:
         """Let the workers work and tell how far they are, until all is done or something fails."""
@@ -269,6 +267,9 @@ class _Download:
         try:
             while True:
                 place, before = self.route.choose(spent), item.have
+                if seconds := self.route.wait(place):
+                    line.go_on(seconds)
+                    continue
                 try:
                     self.attempt(line, item, place)
                     return place
@@ -295,8 +296,7 @@ class _Download:
             if have == item.file.size:
                 return
             address = self.listing.ref.file(about.endpoint, self.listing.commit, item.file.path)
-            wait = partial(self.route.wait, place)
-            with line.asking(about, address, self.tokens[place], item.file, have, wait) as answer:
+            with line.asking(about, address, self.tokens[place], item.file, have) as answer:
                 line.receive(answer, part, item.file, have, about, wrote)
 
     def holds(self, item: _Item, have: int) -> None:

@@ -133,7 +133,7 @@ def _passing(error: HubError) -> bool:
 def _lasting(error: HubError) -> bool:
     """Return whether it is likely to be the same for a while, so that another endpoint is the better try."""
     if error.key in ("hub.no_connection", "hub.bounced"):
-        return error.facts["why"] not in ("reset", "closed")
+        return error.facts.get("why") not in ("reset", "closed")
     if error.key == "hub.server_error":
         return "host" not in error.facts
     return error.key != "hub.timeout" and (error.key != "hub.rate_limited" or _asked(error) > WHILE)

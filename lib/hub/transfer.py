@@ -56,17 +56,11 @@ class Line:
 
     @contextmanager
     def asking(
-        self,
-        about: Asked,
-        address: str,
-        token: str | None,
-        file: RemoteFile,
-        have: int,
-        wait: Callable[[], float],
+        self, about: Asked, address: str, token: str | None, file: RemoteFile, have: int
     ) -> Iterator[requests.Response]:
         """Ask for a file from byte `have` on, through redirects; give an answer that has the bytes.
 
-        `wait` says for how many seconds the server wants to be left alone. Raises `HubError`.
+        Raises `HubError`.
         """
         headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
         with opened(
@@ -76,7 +70,7 @@ class Line:
             token=token,
             headers=headers,
             patience=lambda: self.patience,
-            passing=lambda _: self.go_on(wait()),
+            passing=lambda _: self.go_on(),
         ) as answer:
             with self.writing:
                 self.answer = answer
@@ -110,7 +104,8 @@ class Line:
             with self.allowed():
                 _write(part, fresh)
             have += len(fresh)
-            wrote(len(fresh))
+            if fresh:
+                wrote(len(fresh))
 
     def _piece(self, answer: requests.Response, about: Asked) -> bytes:
         try:

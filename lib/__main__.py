@@ -6,6 +6,7 @@ With --json the answer is one JSON value on stdout, for machines.
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -25,7 +26,7 @@ from lib import examine as examining
 from lib import jobs as joblist
 from lib import profile as profiling
 from lib.chat import Message
-from lib.errors import AppError, JobError, RecordError, UsageError
+from lib.errors import AppError, HubError, JobError, RecordError, UsageError
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -89,8 +90,19 @@ def one_line(command: Callable[P, R]) -> Callable[P, R]:
 @app.command()
 @one_line
 def download(
-    source: Annotated[str, typer.Argument(metavar="ID_OR_URL", help="owner/name, or the address of a page.")],
-    endpoint: Annotated[str, typer.Option(help="The Hub or a mirror of it.")] = hub.ENDPOINTS[0],
+    source: Annotated[
+        str,
+        typer.Argument(
+            metavar="ID_OR_URL",
+            help="owner/name, the address of a page, of Hugging Face, a mirror or ModelScope.",
+        ),
+    ],
+    endpoint: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Whom to ask, whom to go on with; may be repeated. Else $HF_ENDPOINT, or what works best."
+        ),
+    ] = None,
     revision: Annotated[
         str, typer.Option(help="Branch, tag or commit; else the one in the URL, or main.")
     ] = "",
@@ -103,27 +115,61 @@ def download(
     to: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder to write; else one named as the dataset.")
     ] = None,
+    token_anywhere: Annotated[
+        bool, typer.Option(help="Send the token to these endpoints too, not to huggingface.co alone.")
+    ] = False,
+    doctor: Annotated[bool, typer.Option("--doctor", help="Only say what each endpoint does.")] = False,
+    files: Annotated[bool, typer.Option("--files", help="Only list the files.")] = False,
+    look: Annotated[bool, typer.Option("--look", help="Only show the first rows of the first one.")] = False,
     as_json: Json = False,
 ) -> None:
-    """Fetch a dataset from the Hugging Face Hub; goes on where an earlier download broke off."""
+    """Fetch a dataset from the Hugging Face Hub or ModelScope; goes on where an earlier download broke off.
+
+    The token is the one in HF_TOKEN, or that of hf auth login.
+    """
     ref = hub.parse(source)
     if revision:
         ref = replace(ref, revision=revision)
-    token = hub.token_from_environment()
-    listing = hub.list_files(ref, endpoint, token=token)
-    files = hub.select(listing.files, include or (), exclude or ())
+    way: dict[str, Any] = {"token": hub.token_from_environment(), "anywhere": token_anywhere}
     target = to or Path(ref.repo.rpartition("/")[2])
-    with _bar("Fetching", sum(file.size for file in files), quiet=as_json) as moved:
-        folder = hub.download(
-            listing, files, target, token=token, progress=lambda progress: moved(progress.done)
-        )
+    known = hub.finished(target, ref)
+    named = endpoint or [*filter(None, [os.environ.get("HF_ENDPOINT") if ref.site == "hub" else ""])]
+    order = named or ([known.endpoint] if known else [])
+    if doctor or not order:
+        order = _examined(ref, named, way, as_json=as_json, only=doctor)
+        if doctor:
+            return
+    listing = _listing(ref, order, known, way)
+    chosen = hub.select(listing.files, include or (), exclude or ())
+    if look:
+        _look(listing, chosen, way, as_json=as_json)
+        return
     answer = {
-        "folder": str(folder.resolve()),
+        "folder": str(target.resolve()),
+        "site": ref.site,
         "repo": ref.repo,
         "commit": listing.commit,
-        "files": [asdict(file) for file in files],
+        "license": listing.license,
+        "files": [asdict(file) for file in chosen],
     }
-    _tell(as_json, answer, f"{len(files)} files in {folder}")
+    if files:
+        lines = [f"{file.size:>14,}  {file.path}" for file in chosen]
+        about = f"{ref.repo} on {words.say('en', f'site.{ref.site}')}, commit {listing.commit}"
+        _tell(as_json, answer, "\n".join([f"{about}, licence: {listing.license or 'not stated'}", *lines]))
+        return
+    with _bar("Fetching", sum(file.size for file in chosen), quiet=as_json) as moved:
+        said = 0.0
+
+        def progress(now: hub.Progress) -> None:
+            nonlocal said
+            moved(now.done)
+            for one in now.told:
+                if one.at > said:
+                    said = one.at
+                    typer.echo(f"{one.at:8.1f} s  {one.what}: {one.file}: {one.key} {one.endpoint}", err=True)
+
+        folder = hub.download(listing, chosen, target, others=order, progress=progress, **way)
+    _tell(as_json, answer, f"{len(chosen)} files in {folder}")
 
 
 @app.command()
@@ -521,6 +567,62 @@ def _shown(row: records.Record | records.Broken) -> dict[str, Any]:
     if isinstance(row, records.Broken):
         return {"row": row.number, "line": row.line, "broken": words.explain("en", row.error)}
     return {"row": row.number, "line": row.line, "value": row.value}
+
+
+def _examined(
+    ref: hub.Ref, endpoints: list[str], way: dict[str, Any], *, as_json: bool, only: bool
+) -> list[str]:
+    """Return the endpoints that work, the best first; with `only`, say what each of them does."""
+    visits = hub.examine(ref, endpoints, **way)
+    order = hub.ranked(visits)
+    lines = []
+    for visit in visits:
+        key, facts = visit.told()
+        lines.append(f"{visit.endpoint}: {words.say('en', f'doctor.verdict.{visit.verdict}')}. ")
+        lines[-1] += words.say("en", key, **facts)
+    if only:
+        answer = [asdict(replace(visit, error=None)) | {"key": visit.told()[0]} for visit in visits]
+        _tell(as_json, {"order": order, "visits": answer}, "\n".join(lines))
+    elif not order:
+        raise next(visit.error for visit in visits if visit.error)
+    elif not as_json:
+        typer.echo("\n".join([*lines, f"Using {order[0]}."]), err=True)
+    return order
+
+
+def _listing(ref: hub.Ref, order: list[str], known: hub.Listing | None, way: dict[str, Any]) -> hub.Listing:
+    """Return what the first of some endpoints that answers has."""
+    for last, one in enumerate(order, 1 - len(order)):
+        try:
+            return hub.list_files(ref, one, known=known, **way)
+        except HubError:
+            if not last:
+                raise
+    raise AssertionError
+
+
+def _look(listing: hub.Listing, files: list[hub.RemoteFile], way: dict[str, Any], *, as_json: bool) -> None:
+    """Show the first rows of the first data file among some."""
+    from lib.hub.look import look
+
+    first = next((file for file in files if hub.is_data(file.path)), files[0] if files else None)
+    if first is None:
+        raise UsageError("dataset.nothing_chosen", repo=listing.ref.repo)
+    seen = look(listing, first, **way)
+    rows = [_shown(row) for row in seen.rows]
+    answer = {
+        "file": first.path,
+        "size": seen.size,
+        "fetched": seen.fetched,
+        "whole": seen.whole,
+        "head": rows,
+    }
+    lines = [orjson.dumps(row, default=str).decode() for row in rows]
+    _tell(
+        as_json,
+        answer | {"head": rows},
+        "\n".join([f"{first.path}: {seen.fetched:,} of {seen.size:,} bytes", *lines]),
+    )
 
 
 def _tell(as_json: bool, answer: Any, text: str) -> None:

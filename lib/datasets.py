@@ -21,6 +21,8 @@ from io import BytesIO
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+import orjson
+
 from lib import collection, handover, jobs, records
 from lib.errors import UsageError
 from lib.records.sniffing import PACKED
@@ -182,7 +184,7 @@ def from_path(text: str | Path) -> Dataset:
 
 
 def fetch(
-    listing: Listing,
+    there: Listing,
     chosen: Sequence[RemoteFile],
     *,
     others: Sequence[str] = (),
@@ -191,20 +193,35 @@ def fetch(
 ) -> jobs.Job:
     """Start the download of some files of a repository as a job; its result names the `dataset`.
 
-    `others` are the endpoints to go on with. A `token` that was typed is handed to the job's process and
-    written nowhere; without one the job takes the environment's. `anywhere`: it may go to these too.
+    What an earlier one of the same files left, which was stopped or failed, is gone on with, though the
+    endpoint be another. `others` are the endpoints to go on with. A `token` that was typed is handed to the
+    job's process and written nowhere; without one the job takes the environment's. `anywhere`: it may go to
+    these endpoints too.
     """
     if not chosen:
-        raise UsageError("dataset.nothing_chosen", repo=listing.ref.repo)
-    asked = {
-        "dataset": new_id(listing.ref.repo.rpartition("/")[2]),
-        "listing": replace(listing, files=tuple(chosen)).as_json(),
+        raise UsageError("dataset.nothing_chosen", repo=there.ref.repo)
+    told = orjson.loads(orjson.dumps(replace(there, files=tuple(chosen)).as_json()))
+    asked: dict[str, Any] = {
+        "dataset": new_id(there.ref.repo.rpartition("/")[2]),
+        "listing": told,
         "others": list(others),
         "anywhere": anywhere,
         "typed_token": bool(token),
     }
+    for job in jobs.listing("download"):
+        before = job.folder.asked() if job.state in ("stopped", "failed") else {}
+        if all(before.get("listing", {}).get(name) == told[name] for name in ("ref", "commit", "files")):
+            asked["dataset"] = before["dataset"]
+            break
     offer = partial(handover.offer, secret=token) if token else None
-    return jobs.submit("download", listing.ref.repo, asked, before=offer)
+    return jobs.submit("download", there.ref.repo, asked, before=offer)
+
+
+def fetched(there: Listing, chosen: Sequence[RemoteFile]) -> Dataset | None:
+    """Return the dataset that has exactly these files of this commit already, if there is one."""
+    wanted = there.ref.site, there.ref.repo, there.commit, {file.path for file in chosen}
+    known = ((one, (one.source, one.repo, one.commit, set(one.files))) for one in listing())
+    return next((one for one, has in known if has == wanted), None)
 
 
 def go_on(job_id: str, token: str = "") -> jobs.Job:

@@ -62,9 +62,7 @@ def explain(lang: str, error: AppError | dict[str, Any]) -> str:
     if not has(key):  # written by a newer version, or by hand
         return say(lang, "error.unknown", name=told.get("key", ""), facts=str(told.get("facts", "")))
     facts = dict(told.get("facts", {}))
-    if has(
-        f"reason.{facts.get('reason')}"
-    ):  # reasons are keys of their own
+    if has(f"reason.{facts.get('reason')}"):  # reasons are keys of their own
         facts["reason"] = say(lang, f"reason.{facts['reason']}")
     if has(f"why.{facts.get('why')}"):
         facts["why"] = say(lang, f"why.{facts['why']}")

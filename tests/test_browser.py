@@ -160,7 +160,7 @@ def tick(page: Page, name: str, row: int) -> None:
 
 def take(page: Page, path: Path) -> None:
     """Choose a file or folder of this computer, and go on to look at it."""
-    key(page, "source").get_by_role("radio").nth(3).click()
+    key(page, "source_0").get_by_role("radio").nth(3).click()
     box = key(page, "path_text").get_by_role("textbox")
     box.fill(str(path))
     box.blur()
@@ -189,7 +189,7 @@ def sample(page: Page) -> None:
 def own_endpoint(page: Page, url: str) -> None:
     """Ask for a dataset of the Hub at an endpoint of one's own."""
     step(page, "en", 1)
-    key(page, "source").get_by_text("Hugging Face").click()
+    key(page, "source_0").get_by_text("Download").click()
     key(page, "endpoint").get_by_role("combobox").click()
     page.get_by_role("option").last.click()
     own = key(page, "own_endpoint").get_by_role("textbox")
@@ -382,7 +382,7 @@ def test_the_dataset_chosen_last_is_the_one(server: Server, browser: Browser, tm
     (tmp_path / "mine.jsonl").write_text('{"question": "a?", "answer": "b"}\n' * 3, encoding="utf-8")
     page = visit(browser, server.url)
     sample(page)
-    key(page, "source").get_by_text("Path").click()
+    key(page, "source_0").get_by_text("Path").click()
     box = key(page, "path_text").get_by_role("textbox")
     box.fill(str(tmp_path / "mine.jsonl"))
     box.blur()
@@ -465,7 +465,7 @@ def test_what_stands_in_data_is_shown_and_never_fetched(
 def test_an_upload_that_is_not_data_is_a_sentence(server: Server, browser: Browser) -> None:
     page = visit(browser, server.url)
     step(page, "en", 1)
-    key(page, "source").get_by_text("Upload").click()
+    key(page, "source_0").get_by_text("Upload").click()
     page.locator(".st-key-upload input[type=file]").set_input_files(
         {"name": "page.json", "mimeType": "application/json", "buffer": b"<!doctype html><p>Sign in</p>"}
     )

@@ -72,8 +72,29 @@ def test_download_from_a_hub_and_convert_what_came(tmp_path: Path) -> None:
         assert [file["path"] for file in got["files"]] == ["data/all.json"]
         again = answer("download", "org/tea", "--endpoint", fake.url, "--to", tmp_path / "got")
         assert len(again["files"]) == 2
+        asked = len(fake.log)
+        answer("download", "org/tea", "--to", tmp_path / "got")
+        assert [seen.path for seen in fake.log[asked:]] == ["/api/datasets/org/tea/revision/main"]
     ledger = answer("convert", tmp_path / "got" / "data" / "all.json", "--out", tmp_path / "out")
     assert ledger["train"] + ledger["validation"] == 20
+
+
+def test_before_a_download_one_can_ask_and_look(tmp_path: Path) -> None:
+    rows = [{"Question": f"q{n}?", "Response": f"a{n}"} for n in range(200)]
+    with FakeHub() as fake, FakeHub() as behind:
+        fake.add_repo("org/tea", {"README.md": b"# tea", "all.json": orjson.dumps(rows)}, license="mit")
+        behind.fault("", "html", times=None)
+        both = ("--endpoint", behind.url, "--endpoint", fake.url, "--to", tmp_path / "got")
+        found = answer("download", "org/tea", *both, "--doctor")
+        assert found["order"] == [fake.url]
+        assert [visit["verdict"] for visit in found["visits"]] == ["portal", "fast"]
+        listed = answer("download", "org/tea", *both, "--files")
+        assert (listed["site"], listed["license"]) == ("hub", "mit")
+        assert [file["path"] for file in listed["files"]] == ["README.md", "all.json"]
+        seen = answer("download", "org/tea", *both, "--look")
+        assert seen["file"] == "all.json"
+        assert seen["head"][0]["value"] == rows[0]
+        assert not (tmp_path / "got").exists()
 
 
 @pytest.mark.parametrize(

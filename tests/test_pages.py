@@ -283,7 +283,7 @@ def test_files_that_do_not_fit_together_are_joined_by_a_click_only(tmp_path: Pat
 
 def test_several_files_are_uploaded_at_once() -> None:
     at = visit(app(), "data")
-    at.segmented_control(key="source").set_value("upload").run()
+    at.segmented_control(key="source_0").set_value("upload").run()
     row = b'{"question": "a?", "answer": "b"}\n'
     at.file_uploader[0].upload("a.jsonl", row).upload("b.jsonl", row).run()
     assert not at.exception

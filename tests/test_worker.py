@@ -98,6 +98,67 @@ def test_a_download_that_cannot_be_fails_with_the_hubs_reason() -> None:
     assert datasets.listing() == []
 
 
+def test_a_download_asked_for_again_goes_on_with_the_one_that_was_stopped() -> None:
+    data = orjson.dumps(ROWS * 2000)
+    with FakeHub(bps=len(data) // 4) as fake:
+        fake.add_repo("org/tea", {"all.json": data})
+        listing = hub.list_files(hub.parse("org/tea"), fake.url)
+        job = datasets.fetch(listing, listing.files)
+        until(lambda: job.folder.status().get("done", 0) > 1000)
+        jobs.stop(job.id)
+        settled(reaches(job, "stopped"))
+        fake.bps = None
+        assert datasets.fetched(listing, listing.files) is None
+        reaches(datasets.fetch(listing, listing.files), "done")
+        assert fake.sent("/cdn/") + fake.sent("/resolve-cache/") < 1.05 * len(data) + 300_000
+    made = datasets.fetched(listing, listing.files)
+    assert made and made.repo == "org/tea"
+
+
+def test_a_download_goes_on_at_the_other_endpoint_and_tells() -> None:
+    data = orjson.dumps(ROWS * 2000)
+    with FakeHub(bps=len(data) // 3) as first, FakeHub() as second:
+        for fake in (first, second):
+            fake.add_repo("org/tea", {"all.json": data})
+        listing = hub.list_files(hub.parse("org/tea"), first.url)
+        first.fault("all.json", "reset", at=len(data) // 2)
+        job = datasets.fetch(listing, listing.files, others=[second.url])
+        until(lambda: job.folder.status().get("done", 0) > 100_000)
+        first.fault("", "drop", times=None)
+        reaches(job, "done")
+        assert second.sent() < len(data)
+    told = job.folder.status()["told"]
+    assert [one["endpoint"] for one in told if one["what"] == "switch"] == [second.url]
+    assert datasets.files(datasets.listing()[0])[0].read_bytes() == data
+
+
+def test_a_typed_token_reaches_the_job_and_no_file(workspace: Path) -> None:
+    token = "hf_" + "Marked" * 6
+    with FakeHub() as fake:
+        fake.tokens.add(token)
+        fake.add_repo("org/tea", {"all.json": orjson.dumps(ROWS)}, gated=True)
+        listing = hub.list_files(hub.parse("org/tea"), fake.url, token=token, anywhere=True)
+        job = reaches(datasets.fetch(listing, listing.files, token=token, anywhere=True), "done")
+        assert any(token in seen.headers.get("authorization", "") for seen in fake.asked("/resolve/"))
+    written = [path for path in workspace.rglob("*") if path.is_file()]
+    assert job.folder.path / "job.json" in written
+    assert not [path for path in written if token.encode() in path.read_bytes()]
+
+
+def test_a_download_whose_token_is_gone_says_so_and_takes_a_new_one() -> None:
+    token = "hf_" + "Marked" * 6
+    with FakeHub() as fake:
+        fake.tokens.add(token)
+        fake.add_repo("org/tea", {"all.json": orjson.dumps(ROWS)}, gated=True)
+        listing = hub.list_files(hub.parse("org/tea"), fake.url, token=token, anywhere=True)
+        asked = {"listing": listing.as_json(), "dataset": "one", "anywhere": True, "typed_token": True}
+        job = reaches(jobs.submit("download", "org/tea", asked), "failed")
+        assert (job.error or {})["key"] == "job.secret_gone"
+        settled(job)
+        reaches(datasets.go_on(job.id, token), "done")
+    assert datasets.get("one").repo == "org/tea"
+
+
 def test_a_conversion_is_a_job(tmp_path: Path) -> None:
     source = tmp_path / "tea.json"
     source.write_bytes(orjson.dumps(ROWS))

@@ -8,6 +8,7 @@ from typing import Any
 import streamlit as st
 
 from lib import datasets, jobs
+from lib.errors import AppError
 from lib.ui import parts
 from lib.ui.state import State
 from lib.ui.words import explain, t
@@ -23,9 +24,11 @@ WHYS = (
 
 def watch(me: State) -> None:
     """Draw the download: how far it is, what happened on the way, stop and go on."""
-    if not me.download:
-        return
-    job = jobs.get(me.download)
+    try:
+        job = jobs.get(me.download)
+    except AppError:  # deleted meanwhile
+        me.download = ""
+        st.rerun()
     active = job.state not in jobs.ENDED
 
     @st.fragment(run_every=0.5 if active else None, key=f"download_{job.id}")

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import pandas as pd
 import streamlit as st
 
-from lib import datasets, hub, jobs, script, workspace
+from lib import datasets, hub, script, workspace
 from lib.errors import AppError
 from lib.hub.look import converted, look
 from lib.ui import arriving, parts, table
@@ -26,7 +26,10 @@ USABLE: dict[bool, Color] = {True: "green", False: "red"}
 
 
 def repository(me: State) -> None:
-    """Draw all of it; a download that ends makes its dataset the visitor's."""
+    """Draw all of it, or the download while there is one; at its end its dataset is the visitor's."""
+    if me.download:
+        arriving.watch(me)
+        return
     me.hub_text = st.text_input(t("data.hub_text"), me.hub_text, key="hub_text")
     _way(me)
     asked = st.button(t("data.list"), key="list_files", icon=":material/list:")
@@ -36,7 +39,6 @@ def repository(me: State) -> None:
         _doctor(me, me.found)
         if me.found.listing:
             _offer(me, me.found, me.found.listing)
-    arriving.watch(me)
 
 
 def _way(me: State) -> None:
@@ -154,7 +156,7 @@ def _offer(me: State, found: Found, listing: hub.Listing) -> None:
             )
         )
         if found.card:
-            st.text(found.card)
+            st.caption("  \n".join(map(parts.literal, filter(None, found.card.splitlines()))))
         picked = _picked(listing)
         _listed(picked)
         _first_rows(me, found, listing, picked)
@@ -280,9 +282,13 @@ def _button(me: State, found: Found, listing: hub.Listing, picked: Sequence[hub.
     size = sum(file.size for file in picked)
     st.caption(t("fetch.space", free=workspace.free_bytes(home)))
     blocked = not picked or any(problem.key not in hub.WARNINGS for problem in problems)
-    busy = bool(me.download) and jobs.get(me.download).state not in jobs.ENDED
+    known = datasets.fetched(listing, picked)
+    if known:
+        if st.button(t("fetch.use_known"), type="primary", icon=":material/check:", key="use_known"):
+            parts.choose_dataset(known)
+        return
     label = t("data.fetch", n=len(picked), size=size)
-    if st.button(label, type="primary", disabled=blocked or busy, icon=":material/download:", key="fetch"):
+    if st.button(label, type="primary", disabled=blocked, icon=":material/download:", key="fetch"):
         me.download = datasets.fetch(
             listing,
             picked,

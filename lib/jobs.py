@@ -219,6 +219,7 @@ def wait(job_id: str, *, seen: Callable[[Job], None] | None = None) -> Job:
 
 def resume(job_id: str) -> Job:
     """Queue a stopped or failed job again; its process goes on from what it finds in the folder."""
+    _await_the_list(job_id)
     with _list(write=True) as db:
         row = _row(db, job_id)
         if row["backend"] != "local" or row["state"] not in ("stopped", "failed"):
@@ -606,6 +607,18 @@ def _ending(folder: JobFolder) -> tuple[str, dict[str, Any] | None] | None:
         return None
     failed = result["state"] == "failed"
     return result["state"], {"key": result.get("key"), "facts": result.get("facts") or {}} if failed else None
+
+
+def _await_the_list(job_id: str) -> None:
+    """Wait until the list says of an end what the folder knows already, and the page has shown."""
+    until = time.monotonic() + LEAVING
+    while time.monotonic() < until:
+        with _list() as db:
+            row = _row(db, job_id)
+        if row["state"] != "running" or _ending(_folder(row["id"])) is None:
+            return
+        start_runner()
+        time.sleep(TICK)
 
 
 def _reached(folder: JobFolder) -> float:

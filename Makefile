@@ -3,6 +3,7 @@
 # make check  lint, format, types, house rules
 # make bench-records   reading and converting, side by side with what people use today (hours, 12 GB of disk);
 #                      a part of it: make bench-records BENCH="--size 200MB --task mapping"
+# make bench-download  downloading from a Hub on this computer, side by side with hf download and aria2c (minutes)
 #
 # A CPU-only torch on Linux (200 MB instead of several GB):
 #   make run TORCH_INDEX=https://download.pytorch.org/whl/cpu
@@ -14,7 +15,7 @@ VENV ?= .venv
 REQUIREMENTS ?= requirements.txt
 BIN := $(VENV)/bin
 
-.PHONY: run test check format clean bench-records
+.PHONY: run test check format clean bench-records bench-download
 
 run: $(VENV)/$(REQUIREMENTS).done
 	$(BIN)/python -m streamlit run app.py
@@ -30,6 +31,9 @@ check: $(VENV)/requirements-dev.txt.done
 
 bench-records: $(VENV)/requirements-bench.txt.done
 	$(BIN)/python bench/records.py $(BENCH)
+
+bench-download: $(VENV)/requirements-app.txt.done
+	$(BIN)/python bench/download.py $(BENCH)
 
 format: $(VENV)/requirements-dev.txt.done
 	$(BIN)/ruff check --fix .

@@ -22,13 +22,18 @@ WHYS = (
 )
 
 
-def watch(me: State) -> None:
-    """Draw the download: how far it is, what happened on the way, stop and go on."""
+def ended(me: State) -> bool:
+    """Return whether the download is over, well or not; one that is gone from the disk is forgotten."""
     try:
-        job = jobs.get(me.download)
-    except AppError:  # deleted meanwhile
+        return jobs.get(me.download).state in jobs.ENDED
+    except AppError:
         me.download = ""
         st.rerun()
+
+
+def watch(me: State) -> None:
+    """Draw the download: how far it is, what happened on the way, stop and go on."""
+    job = jobs.get(me.download)
     active = job.state not in jobs.ENDED
 
     @st.fragment(run_every=0.5 if active else None, key=f"download_{job.id}")
@@ -47,6 +52,8 @@ def watch(me: State) -> None:
                 parts.sorry(explain(now.error or {}))
             elif now.state == "stopped":
                 st.caption(t("data.was_stopped"))
+            else:
+                st.caption(t("fetch.safe_to_close"))
             _told(status.get("told") or [])
             _buttons(me, now)
 

@@ -28,6 +28,8 @@ USABLE: dict[bool, Color] = {True: "green", False: "red"}
 def repository(me: State) -> None:
     """Draw all of it, or the download while there is one; at its end its dataset is the visitor's."""
     if me.download:
+        if arriving.ended(me):
+            _token_box(me)  # it may be what was missing
         arriving.watch(me)
         return
     me.hub_text = st.text_input(t("data.hub_text"), me.hub_text, key="hub_text")
@@ -53,10 +55,15 @@ def _way(me: State) -> None:
         help=t("data.endpoint_help"),
         key="endpoint",
     )
-    if me.endpoint == "own":
+    if me.endpoint in ("auto", "own"):
+        label = t("data.own_endpoint") if me.endpoint == "own" else t("fetch.also_try")
         me.own_endpoint = st.text_input(
-            t("data.own_endpoint"), me.own_endpoint, placeholder="https://…", key="own_endpoint"
-        )
+            label, me.own_endpoint, placeholder="https://…", key="own_endpoint"
+        ).strip()
+    _token_box(me)
+
+
+def _token_box(me: State) -> None:
     with st.expander(t("fetch.token_title"), icon=":material/key:", key="token_box"):
         if hub.token_from_environment():
             st.caption(t("fetch.token_found"))
@@ -79,7 +86,11 @@ def _ask(me: State) -> None:
     """Visit the endpoints, then ask the best of them what there is."""
     me.found = None
     ref = hub.parse(me.hub_text)
-    endpoints = (me.endpoint_url,) if me.endpoint != "auto" and ref.site == "hub" else hub.SITES[ref.site]
+    endpoints: tuple[str, ...] = hub.SITES[ref.site]
+    if ref.site == "hub" and me.endpoint == "auto":
+        endpoints = (*endpoints, *filter(None, [me.own_endpoint]))
+    elif ref.site == "hub":
+        endpoints = (me.endpoint_url,)
     way: dict[str, Any] = {"token": _token(me), "anywhere": me.token_anywhere}
     with st.spinner(t("doctor.examining")):
         visits = hub.examine(ref, endpoints, **way)
@@ -319,7 +330,7 @@ def _code(listing: hub.Listing, picked: Sequence[hub.RemoteFile]) -> None:
                 st.code(code, language="python" if name == "python" else None, wrap_lines=True)
         if site == "hub" and listing.endpoint != hub.ENDPOINTS[0]:
             st.caption(t("fetchcode.mirror"))
-            st.caption(t("fetchcode.windows", endpoint=parts.literal(listing.endpoint)))
+            st.caption(t("fetchcode.windows", endpoint=listing.endpoint))
         st.caption(t("fetchcode.token" if site == "hub" else "fetchcode.token_modelscope"))
         if site == "hub":
             st.markdown(f"**{t('fetchcode.old_title')}**")

@@ -82,6 +82,28 @@ class Part:
     rules: Counter[str] = field(default_factory=Counter)
 
 
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What becomes of one row: a conversation, or none and why.
+
+    `why` is "", "dropped" (left out by hand), "broken" (nothing could be read), "refused" (`error` says why
+    it is no conversation) or "nothing_left" (once it was mended). `found` is what is still wrong with it,
+    `mended` the fixes that were made, `edited` whether the patch file changed it.
+    """
+
+    conversation: Conversation | None
+    why: str = ""
+    error: ConvertError | None = None
+    found: Sequence[check.Finding] = ()
+    mended: Sequence[str] = ()
+    edited: bool = False
+
+    @property
+    def good(self) -> bool:
+        """Whether it will be in."""
+        return self.conversation is not None and not any(one.severity == "error" for one in self.found)
+
+
 # The number of the row a line came from, and the line's length in bytes.
 PLACE = np.dtype([("row", "u4"), ("length", "u4")])
 
@@ -104,6 +126,25 @@ def parts(
         processes = 1  # Parquet: pyarrow takes 60 MB in every process, and gains a sixth of the time
     work = partial(sift, plan, name)
     yield from records.spread(path, work, processes=processes, progress=progress)
+
+
+def outcome(plan: Plan, name: str, piece: Piece) -> Outcome:
+    """Return what becomes of one row of the file called `name`."""
+    patch, target = edits.load(plan.edits), check.targets()[plan.target]
+    try:
+        now = patch.apply(piece, name)
+        if now is None:
+            return Outcome(None, "dropped", edited=True)
+        if isinstance(now, Broken):
+            return Outcome(None, "broken")
+        conversation = formats.to_conversation(now.value, plan.mapping)
+    except ConvertError as error:
+        return Outcome(None, "refused", error)
+    wrong = check.checker(target, plan.max_tokens)
+    wanted = {*patch.fixes, *patch.row_fixes(name, piece.number)}
+    mended, found, used = _mended(conversation, wrong(conversation), wanted, wrong, target, plan.max_tokens)
+    why = "nothing_left" if mended is None else ""
+    return Outcome(mended, why, None, found, sorted(used), now is not piece)
 
 
 def sift(plan: Plan, name: str, pieces: Iterable[Piece]) -> Part:
@@ -210,14 +251,14 @@ class _Rows:
     ) -> Conversation | None:
         """Mend what is to be mended; return the conversation, or None where it must be set aside."""
         wanted = {*self.patch.fixes, *self.row_fixes}
-        used = {finding.fix for finding in found} & wanted
-        if used:
-            mended = fixes.mend(conversation, tuple(wanted), self.target, self.plan.max_tokens)
-            if mended is None:
-                self._put_aside(piece, found[0].rule, found[0].field, {})
-                return None
-            self.part.mended.update(used)
-            conversation, found = mended, self.wrong(mended)
+        mended, left, used = _mended(
+            conversation, found, wanted, self.wrong, self.target, self.plan.max_tokens
+        )
+        if mended is None:
+            self._put_aside(piece, found[0].rule, found[0].field, {})
+            return None
+        self.part.mended.update(used)
+        conversation, found = mended, left
         for finding in found:
             self._tell(piece, finding)
         errors = [finding for finding in found if finding.severity == "error"]
@@ -279,6 +320,25 @@ class _Rows:
         setattr(self.part, ending, Path(name))
         with os.fdopen(handle, "wb", buffering=1 << 18) as file:
             yield file
+
+
+def _mended(
+    conversation: Conversation,
+    found: Sequence[check.Finding],
+    wanted: set[str],
+    wrong: check.Checker,
+    target: check.Target,
+    max_tokens: int,
+) -> tuple[Conversation | None, Sequence[check.Finding], set[str]]:
+    """Mend what is found and wanted; return what it becomes, what is found in that, and the fixes used.
+
+    None, and what was found before, where nothing is left of it.
+    """
+    used = {finding.fix for finding in found} & wanted
+    if not used:
+        return conversation, found, used
+    mended = fixes.mend(conversation, tuple(wanted), target, max_tokens)
+    return mended, found if mended is None else wrong(mended), used
 
 
 def line_of(conversation: Conversation) -> bytes:

@@ -283,7 +283,7 @@ def test_findings_name_file_row_and_fix(tmp_path: Path) -> None:
 @pytest.mark.parametrize("target", list(check.targets()))
 def test_the_quick_look_agrees_with_the_long_one(target: str) -> None:
     place = check.targets()[target]
-    look, fits = check.checker(place), check.quick(place)
+    look = check.checker(place)
     turns = [
         Message(role, text)
         for role in ("system", "user", "assistant", "tool")
@@ -295,7 +295,6 @@ def test_the_quick_look_agrees_with_the_long_one(target: str) -> None:
     for talk in talks:
         long = check.check_conversation(talk, place)
         assert list(look(talk)) == long
-        assert fits(talk) == (not long)
         good += not long
     assert good
 

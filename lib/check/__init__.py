@@ -39,7 +39,6 @@ __all__ = [
     "check_split",
     "checker",
     "near",
-    "quick",
     "shown",
     "targets",
 ]
@@ -139,12 +138,6 @@ def check_conversation(
     """Return every rule one conversation breaks."""
     broken = rules.broken(conversation.as_json(), target, max_tokens)
     return [_finding(target, line, *broke) for broke in broken]
-
-
-def quick(target: Target) -> Callable[[Conversation], bool]:
-    """Return a function that says whether a conversation breaks no rule. Gone when nobody needs it."""
-    check = checker(target)
-    return lambda conversation: not check(conversation)
 
 
 def check_file(

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -13,13 +12,13 @@ from urllib.parse import urlsplit
 import pandas as pd
 import streamlit as st
 
-from lib import check, edits, fixes, formats, records, words
-from lib.chat import Conversation
+from lib import check, convert, edits, fixes, formats, records, sift, words
 from lib.check import Finding
 from lib.convert import Request
 from lib.errors import AppError
 from lib.examine import Examination
 from lib.records import Broken, Piece, Record
+from lib.sift import Outcome
 from lib.ui import parts, table
 from lib.ui.state import State
 from lib.ui.words import explain, t
@@ -30,26 +29,6 @@ LOOKED_AT = 20  # rows with unknown speakers that are looked at
 FIELDS = 12  # texts of a row that get a field of their own; more are edited in a table
 SEVERITY: dict[str, Color] = {"error": "red", "warning": "orange"}
 STATE: dict[str, Color] = {"is_good": "green", "is_bad": "red", "is_out": "gray"}
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What becomes of one row as things stand: a conversation, or none and why.
-
-    `found` is what is still wrong with it, `mended` the fixes that were made, `edited` whether the patch file
-    changed it.
-    """
-
-    conversation: Conversation | None
-    why: str = ""
-    found: Sequence[Finding] = ()
-    mended: Sequence[str] = ()
-    edited: bool = False
-
-    @property
-    def good(self) -> bool:
-        """Whether it will be in."""
-        return self.conversation is not None and not any(one.severity == "error" for one in self.found)
 
 
 def target(me: State) -> str:
@@ -227,7 +206,7 @@ def preview(request: Request, path: Path, piece: Piece) -> None:
     """Draw what a row becomes, or why it will be set aside."""
     outcome = _outcome(request, path, piece)
     if outcome.why:
-        parts.sorry(outcome.why)
+        parts.sorry(_why(outcome))
     if outcome.conversation:
         parts.bubbles(outcome.conversation)
     for one in outcome.found:
@@ -239,31 +218,14 @@ def preview(request: Request, path: Path, piece: Piece) -> None:
 
 
 def _outcome(request: Request, path: Path, piece: Piece) -> Outcome:
-    """Return what becomes of a row: edited, mapped, checked, mended, as lib/sift.py does it."""
-    name, patch, rules = (
-        edits.names(request.files)[path],
-        edits.load(request.edits),
-        check.targets()[request.target],
-    )
-    try:
-        now = patch.apply(piece, name)
-        if now is None:
-            return Outcome(None, t("mend.dropped"), edited=True)
-        if isinstance(now, Broken):
-            return Outcome(None, t("convert.broken"))
-        conversation = formats.to_conversation(now.value, request.mapping)
-    except AppError as error:
-        return Outcome(None, explain(error))
-    wrong, edited = check.checker(rules, request.max_tokens), now is not piece
-    found = wrong(conversation)
-    wanted = {*patch.fixes, *patch.row_fixes(name, piece.number)}
-    used = sorted({one.fix for one in found} & wanted)
-    if used:
-        mended = fixes.mend(conversation, tuple(wanted), rules, request.max_tokens)
-        if mended is None:
-            return Outcome(None, t("mend.nothing_left"), found, used, edited)
-        conversation, found = mended, wrong(mended)
-    return Outcome(conversation, "", found, used, edited)
+    return sift.outcome(convert.plan(request, None), edits.names(request.files)[path], piece)
+
+
+def _why(outcome: Outcome) -> str:
+    """Say why a row is no conversation."""
+    if outcome.why == "refused" and outcome.error:
+        return explain(outcome.error)
+    return t("convert.broken") if outcome.why == "broken" else t(f"mend.{outcome.why}")
 
 
 def _told(finding: Finding) -> dict[str, str | int | None]:
@@ -298,7 +260,7 @@ def _at_hand(me: State, request: Request, keep: Path, found: Sequence[Finding]) 
         state = "is_out" if gone else "is_good" if outcome.good else "is_bad"
         st.badge(t(f"mend.{state}"), color=STATE[state])
     if gone:
-        st.caption(outcome.why)
+        st.caption(_why(outcome))
     else:
         left, right = st.columns(2, gap="medium")
         with left:

@@ -284,28 +284,30 @@ class _Rows:
     def _write(
         self, stretch: _Stretch, sides: np.ndarray[Any, np.dtype[np.uint8]], train: IO[bytes], kept: IO[bytes]
     ) -> None:
-        """Copy the lines of a stretch to where they go, neighbours in one piece; then delete them."""
+        """Copy the lines of a stretch to where they go, many at a time; then delete them."""
         part = stretch.part
         assert part.lines and part.places
         places = np.fromfile(part.places, dtype=sift.PLACE)
         rows = places["row"] + (stretch.base.number - 1)
         ends = np.concatenate(([0], np.cumsum(places["length"], dtype=np.int64)))
-        borders = [0, *(np.flatnonzero(np.diff(sides)) + 1).tolist(), len(sides)]
+        if "drop_leaked" in self.fixes:
+            self.kept += [(stretch.name, row) for row in rows[sides == _KEPT].tolist()]
+        first = 0
         with part.lines.open("rb") as lines:
-            for begin, end in pairwise(borders):
-                if begin == end:
-                    continue
-                if sides[begin] == _REPEATED:
-                    for row in rows[begin:end].tolist():
-                        self._aside_line(stretch.name, row, "duplicate", lines.readline())
-                    continue
-                if sides[begin] == _KEPT and "drop_leaked" in self.fixes:
-                    self.kept += [(stretch.name, row) for row in rows[begin:end].tolist()]
-                left = int(ends[end] - ends[begin])
-                while left:
-                    block = lines.read(min(left, _BLOCK))
-                    (kept if sides[begin] == _KEPT else train).write(block)
-                    left -= len(block)
+            while first < len(sides):
+                last = max(first + 1, int(np.searchsorted(ends, ends[first] + _BLOCK, "right")) - 1)
+                block = memoryview(lines.read(int(ends[last] - ends[first])))
+                borders = first + np.flatnonzero(np.diff(sides[first:last], prepend=3, append=3))
+                dealt: tuple[list[memoryview], ...] = ([], [], [])
+                cuts = (ends[borders] - ends[first]).tolist()
+                for side, (begin, end) in zip(sides[borders[:-1]].tolist(), pairwise(cuts), strict=True):
+                    dealt[side].append(block[begin:end])
+                train.write(b"".join(dealt[_TRAIN]))
+                kept.write(b"".join(dealt[_KEPT]))
+                repeated = b"".join(dealt[_REPEATED]).splitlines()
+                for place, line in zip(np.flatnonzero(sides[first:last] == _REPEATED), repeated, strict=True):
+                    self._aside_line(stretch.name, int(rows[first + place]), "duplicate", line)
+                first = last
         part.lines.unlink()
         part.places.unlink()
 

@@ -162,6 +162,7 @@ class _Rows:
         self.plan, self.name, self.part = plan, name, Part()
         self.target = check.targets()[plan.target]
         self.wrong = check.checker(self.target, plan.max_tokens)
+        self.wrong_if_written = check.checker(self.target, plan.max_tokens, written=True)
         self.patch = edits.load(plan.edits)
         self.row_fixes: tuple[str, ...] = ()  # those wanted for the row at hand only
         self.dry = plan.folder is None
@@ -189,7 +190,7 @@ class _Rows:
 
     def take(self, pieces: Iterable[Piece]) -> None:
         """Take every row."""
-        part, dry, wrong, group = self.part, self.dry, self.wrong, self.plan.group
+        part, dry, wrong, group = self.part, self.dry, self.wrong_if_written, self.plan.group
         convert = formats.compiled(self.plan.mapping)
         keyed = hashlib.blake2b(digest_size=8, key=f"firsttune {self.plan.seed}".encode())
         digest = xxhash.xxh3_64_digest
@@ -211,20 +212,25 @@ class _Rows:
             except ConvertError as error:
                 self._refuse(piece, formats.problems(value, self.plan.mapping) or [error])
                 continue
-            found = wrong(conversation)
+            try:
+                line = line_of(conversation)
+                found = wrong(conversation)
+            except ConvertError:
+                line, found = b"", self.wrong(conversation)
             if found:
                 judged = self._judge(piece, conversation, found)
                 if judged is None:
                     continue
-                conversation = judged
-            try:
-                line = line_of(conversation)
-            except ConvertError as error:
-                self._refuse(piece, [error])
-                continue
+                if judged is not conversation:
+                    conversation, line = judged, b""
+            if not line:
+                try:
+                    line = line_of(conversation)
+                except ConvertError as error:
+                    self._refuse(piece, [error])
+                    continue
             first = conversation.messages[0]
-            question = first.content if first.role == "user" else conversation.first("user") or first.content
-            question = question.strip()
+            question = (first[1] if first[0] == "user" else conversation.first("user") or first[1]).strip()
             hashed = keyed.copy()
             together = str(value[group]) if group and group in value else question
             hashed.update(together.encode("utf-8", "surrogatepass"))

@@ -41,17 +41,19 @@ def found(text: str, role: str, talk: Sequence[str] = ()) -> Iterator[tuple[str,
         yield rule, value if rule in PERSONAL else masked(value)
 
 
-def clean(text: str) -> bool:
+def clean(text: str, *, written: bool = False) -> bool:
     """Return whether a text, or several in one, surely holds nothing that `found` finds in any message.
 
-    What it finds in answers only is `clean_answer`'s. Also doubts what cannot be written as UTF-8.
+    What it finds in answers only is `clean_answer`'s. Also doubts what cannot be written as UTF-8, which who
+    has `written` it knows already.
     """
     latin = text.encode("latin-1", "ignore")
     if len(latin) != len(text):
-        try:
-            text.encode("utf-16-le")  # half as long to wait for as UTF-8
-        except UnicodeEncodeError:
-            return False
+        if not written:
+            try:
+                text.encode("utf-16-le")  # half as long to wait for as UTF-8
+            except UnicodeEncodeError:
+                return False
         if "\ufffd" in text or _any_gbk(text):
             return False
     if not latin.isascii() and _LATIN_LEAD(latin) and _LATIN_BROKEN(text):
@@ -60,7 +62,12 @@ def clean(text: str) -> bool:
     if len(latin) > 10:
         if _TWENTY in latin.translate(_WORD) and _SECRET_HINT(latin):
             return False
-        if _ELEVEN in latin.translate(_DIGIT, b" -") and _ELEVEN_HINT(text):
+        # every number that is told has four digits in a row; leaving bytes out takes three times as long
+        if (
+            _FOUR in latin.translate(_DIGIT)
+            and _ELEVEN in latin.translate(_DIGIT, b" -")
+            and _ELEVEN_HINT(text)
+        ):
             return False
     if b"@" in latin and _EMAIL_HINT(latin):
         return False
@@ -68,7 +75,7 @@ def clean(text: str) -> bool:
         return False
     if b"&" in latin and _ENTITY_HINT(latin):
         return False
-    if b"##" in latin and _HEADING(text):
+    if b"#" in latin and b"##" in latin and _HEADING(text):  # one byte is found ten times as fast as two
         return False
     return not (b"[" in latin and (b"[INST]" in latin or b"[/INST]" in latin))
 
@@ -373,7 +380,7 @@ def _either(words: list[str]) -> str:
 
 _WORD = bytes(97 if c < 128 and chr(c).isalnum() else 32 for c in range(256))
 _DIGIT = bytes(48 if 48 <= c < 58 else 32 for c in range(256))
-_TWENTY, _ELEVEN = b"a" * 20, b"0" * 11
+_TWENTY, _ELEVEN, _FOUR = b"a" * 20, b"0" * 11, b"0" * 4
 _SECRET_SIGNS = "sk-|hf_|AKIA|ASIA|gh[pousr]_|github_pat_|AIza|xox[a-z]-|LTAI|PRIVATE KEY"
 _SECRET_HINT = re.compile(_SECRET_SIGNS.encode()).search
 _ELEVEN_HINT = re.compile(r"[0-9](?:[ -]?[0-9]){10}").search

@@ -210,7 +210,8 @@ def inspect(
         "head": [_shown(row) for row in found],
     }
     lines = [
-        f"{file}: {shape.format}, {shape.encoding}, {total} rows, columns: {', '.join(answer['columns'])}",
+        f"{file}: {words.say('en', f'shape.{shape.name}')}, {shape.encoding}, {total} rows,"
+        f" columns: {', '.join(answer['columns'])}",
         f"format: {guess.format or 'not recognised'} "
         + " ".join(f"{role}={column}" for role, column in guess.fields.items()),
     ]

@@ -16,7 +16,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
-from functools import lru_cache, partial
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -349,12 +349,18 @@ def _mended(
 
 def line_of(conversation: Conversation) -> bytes:
     """Return a conversation as one line of chat JSONL. Raises `ConvertError` where JSON cannot hold it."""
-    messages = conversation.messages
+    messages, tools = conversation
     try:
-        frame = _frame(tuple([m[0] for m in messages if m[2] is None]))
-        if frame[0] == len(messages) and not conversation.tools:
-            # written into a frame: twice as fast as building dicts to take them apart (measured 2026-11)
-            return frame[1] % tuple([orjson.dumps(m[1]) for m in messages])
+        if messages and not tools:
+            # put together from its parts: faster than building dicts to take them apart (measured 2026-11)
+            parts = [b'{"messages":[']
+            for role, content, extra in messages:
+                if extra is not None:
+                    break
+                parts += (_HEADS.get(role) or _head(role), orjson.dumps(content), b"},")
+            else:
+                parts[-1] = b"}]}\n"
+                return b"".join(parts)
         told = conversation.as_json()
         json.dumps(told, allow_nan=False)  # orjson would write NaN as null
         return orjson.dumps(told, option=orjson.OPT_APPEND_NEWLINE)
@@ -365,12 +371,10 @@ def line_of(conversation: Conversation) -> bytes:
         raise ConvertError("convert.bad_tools", field="tools") from None
 
 
-@lru_cache(maxsize=1024)
-def _frame(roles: tuple[str, ...]) -> tuple[int, bytes]:
-    """Return how many messages have these roles, and their line with a blank for each content."""
-    messages = [{"role": role, "content": 0} for role in roles]
-    line = orjson.dumps({"messages": messages}, option=orjson.OPT_APPEND_NEWLINE)
-    return len(roles), line.replace(b"%", b"%%").replace(b'"content":0', b'"content":%b')
+def _head(role: str) -> bytes:
+    """Return what stands before a message's content."""
+    _HEADS[role] = head = b'{"role":%b,"content":' % orjson.dumps(role)
+    return head
 
 
 def exact_json(row: Any) -> bytes:
@@ -387,3 +391,4 @@ def _reason(error: ConvertError) -> str:
 
 _TOLD = ("file", "row", "line", "field")
 _FLUSH = 1 << 14
+_HEADS: dict[str, bytes] = {}  # one for each of a handful of roles

@@ -34,9 +34,9 @@ class Shape:
     copy: Path | None = None
 
     @property
-    def format(self) -> str:
-        """The kind as people call it."""
-        return _FORMATS[self.kind] if self.delimiter != "\t" else "TSV"
+    def name(self) -> str:
+        """What the kind is called: `shape.NAME` in each language."""
+        return "tsv" if self.delimiter == "\t" else self.kind
 
     @property
     def packed(self) -> bool:
@@ -47,12 +47,3 @@ class Shape:
     def nested(self) -> bool:
         """Whether the array lies inside an object."""
         return bool(self.inside)
-
-
-_FORMATS = {
-    "array": "JSON array",
-    "objects": "JSON objects",
-    "lines": "JSON Lines",
-    "csv": "CSV",
-    "parquet": "Parquet",
-}

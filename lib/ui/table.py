@@ -137,7 +137,7 @@ def _file_line(shown: Shown, total: int) -> None:
     shape = records.sniff(shown.path)
     facts = {
         "name": parts.literal(shown.path.name),
-        "kind": " · ".join(filter(None, (shape.format, shape.compression))),
+        "kind": " · ".join(filter(None, (t(f"shape.{shape.name}"), shape.compression))),
         "encoding": shape.encoding,
     }
     if shown.ready:

@@ -161,7 +161,8 @@ class Server:
         url = urlsplit(target)
         parts = unquote(url.path).split("/")
         if parts[1] == "counted":
-            told = {"sent": self.sent, "connections": self.connections, "requests": self.requests}
+            # the question itself is not counted
+            told = {"sent": self.sent, "connections": self.connections - 1, "requests": self.requests - 1}
             self.sent = self.connections = self.requests = 0
             return self._say(connection, method, "200 OK", {}, json.dumps(told).encode())
         if parts[1:3] == ["api", "datasets"]:

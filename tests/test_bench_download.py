@@ -39,6 +39,7 @@ def test_every_client_that_is_installed_fetches_what_was_served(tmp_path: Path) 
     runs = {(row["repo"], row["name"]): row["runs"] for row in found["rows"]}
     for repo in ("large", "reset", "close"):
         assert runs[repo, "ours"][0]["sent"] == SIZE
+    assert runs["large", "ours"][0]["requests"] == 4  # the revision, the tree, the file, its storage
     assert runs["small", "ours"][0]["sent"] == FILES * bench.SMALL
     kept = {one["target"]: one["said"] for one in found["targets"]}
     assert kept["reset: at most 1 % more bytes than the file has"] == "met"

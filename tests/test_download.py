@@ -594,7 +594,7 @@ def test_a_download_killed_at_any_moment_goes_on_and_leaves_nothing_behind(
         for number in range(20):
             folder = tmp_path / f"{number}"
             fake.log.clear()
-            fake.bps = 4_000_000
+            fake.bps = 2_500_000
             until, later = random.random() * whole, random.choice((0, 0.002, 0.02))
             child = forker.start(listing, folder)
             deadline = time.monotonic() + 20

@@ -41,6 +41,7 @@ from lib import check, edits, formats, outputs, records, sift
 from lib.check import leaks
 from lib.errors import ConvertError, RecordError, UsageError
 from lib.records import Start
+from lib.repeats import repeats
 from lib.workspace import read_json, writing
 from lib.workspace import told as disk
 
@@ -239,7 +240,7 @@ class _Rows:
         digests = np.frombuffer(self._digests, dtype="<u8")
         sides = np.zeros(len(digests), dtype=np.uint8)
         if "drop_duplicate" in self.fixes:
-            sides[repeats(digests)] = _REPEATED
+            sides[repeats(digests)[0]] = _REPEATED
         else:
             digests.sort()  # in place: nobody needs their order
             if count := int(np.count_nonzero(digests[1:] == digests[:-1])):
@@ -350,14 +351,6 @@ def plan(request: Request, folder: Path | None) -> sift.Plan:
         request.max_tokens,
         folder,
     )
-
-
-def repeats(digests: np.ndarray[Any, Any]) -> np.ndarray[Any, np.dtype[np.int64]]:
-    """Return the places of those that came before, in no order."""
-    order = np.argsort(digests, kind="stable")
-    same = digests[order][1:] == digests[order][:-1]
-    places: np.ndarray[Any, np.dtype[np.int64]] = order[1:][same]
-    return places
 
 
 def split_limit(values: np.ndarray[Any, Any], share: float) -> int:

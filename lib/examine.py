@@ -18,6 +18,7 @@ import orjson
 
 from lib import check, convert, edits, sift
 from lib.profile import Histogram
+from lib.repeats import repeats
 from lib.workspace import read_json, write_json
 
 # Findings kept; what is beyond is counted only.
@@ -148,7 +149,7 @@ def _repeated(
 ) -> list[check.Finding]:
     """Return a finding for each row whose conversation came before."""
     severity = target.rules.get("duplicate")
-    places = np.sort(convert.repeats(np.frombuffer(digests, dtype="<u8")))
+    places = repeats(np.frombuffer(digests, dtype="<u8"))[0]
     if not severity or not len(places):
         return []
     begins = np.cumsum([0, *(len(numbers) for _, numbers in where)])

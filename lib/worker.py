@@ -14,7 +14,7 @@ import subprocess
 import sys
 import traceback
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from lib import handover
 from lib.errors import AppError, HubError, JobError, ModelError
 from lib.jobfolder import JobFolder
 from lib.jobs import BUSY, unexpected
-from lib.workspace import inside, read_json, room, write_json
+from lib.workspace import inside, room
 
 TRAINER = ("torch", "transformers", "trl", "peft", "accelerate", "datasets")  # packages, in requirements.txt
 # Weights as safetensors only: the other kinds can carry code that runs when they are loaded.
@@ -166,21 +166,18 @@ def fetched_model(folder: JobFolder, model: dict[str, str]) -> Path:
     """
     from lib import hub
 
-    home = model_folder(model)
-    known = read_json(home / "fetched.json")
-    if isinstance(known, dict) and all(_has(home, *file) for file in known.get("files", {}).items()):
+    home, ref = model_folder(model), hub.Ref(model["id"], model.get("revision") or "main", "model")
+    if hub.finished(home, ref):
         return home
-    endpoint, token = model.get("endpoint") or hub.ENDPOINTS[0], hub.token_from_environment()
-    ref = hub.Ref(model["id"], model.get("revision") or "main", "model")
+    token = hub.token_from_environment()
     folder.report("downloading", done=0, total=0)
-    listing = hub.list_files(ref, endpoint, token=token)
+    given = model.get("endpoint")
+    order = [given] if given else hub.ranked(hub.examine(ref, token=token)) or hub.ENDPOINTS
+    listing = hub.list_files(ref, order[0], token=token)
     needed = hub.select(hub.suggest(listing), MODEL_FILES)
     if not any(file.path.endswith(".safetensors") for file in needed):
-        raise ModelError("job.model_without_weights", repo=model["id"], endpoint=endpoint)
-    here = hub.Listing(ref, endpoint, listing.commit, tuple(needed))
-    _fetch(folder, here, home, hub.SITES[ref.site], token)
-    sizes = {file.path: file.size for file in needed}
-    write_json(home / "fetched.json", {"repo": model["id"], "commit": listing.commit, "files": sizes})
+        raise ModelError("job.model_without_weights", repo=model["id"], endpoint=order[0])
+    _fetch(folder, replace(listing, files=tuple(needed)), home, order[1:], token)
     return home
 
 
@@ -214,11 +211,6 @@ def _fetch(
         if error.key == "hub.stopped":
             raise _StopError from error
         raise
-
-
-def _has(home: Path, name: str, size: int) -> bool:
-    path = home / name
-    return path.is_file() and path.stat().st_size == size
 
 
 def _become(command: Command) -> int:

@@ -430,6 +430,38 @@ def test_a_dataset_comes_from_the_hub(server: Server, browser: Browser) -> None:
         expect(page.get_by_test_id("stChatMessage").first).to_contain_text("q0?")
 
 
+def test_a_download_is_watched_stopped_left_alone_and_gone_on_with(server: Server, browser: Browser) -> None:
+    rows = [{"Question": f"q{n}?", "Response": f"a{n}." * 20} for n in range(20_000)]
+    data = json.dumps(rows).encode()
+    with FakeHub(bps=len(data) // 20) as fake:
+        fake.add_repo("Conard/fortune-telling", {"README.md": b"# Tea", "all.json": data}, license="mit")
+        page = visit(browser, server.url)
+        own_endpoint(page, fake.url)
+        press(page, "look")
+        expect(page.get_by_test_id("stDataFrame")).to_have_count(1)
+        accessible(page, "look")
+        press(page, "fetch")
+        bars = page.get_by_test_id("stProgress")
+        expect(bars).to_have_count(2)
+        shoot(page, "en-1280-2-fetching")
+        server.kill()
+        server.start()
+        page = visit(browser, server.url)
+        step(page, "en", 1)
+        expect(page.get_by_test_id("stProgress")).to_have_count(2)
+        page.locator("[class*=st-key-stop_] button").click()
+        going_on = page.locator("[class*=st-key-go_on_] button")
+        expect(going_on).to_be_visible()
+        accessible(page, "stopped")
+        shoot(page, "en-1280-2-stopped")
+        sent = fake.sent("/cdn/")
+        fake.bps = None
+        going_on.click()
+        expect(key(page, "onward_data").get_by_role("button")).to_be_enabled()
+        assert 0 < sent < len(data)
+        assert fake.sent("/cdn/") < 1.1 * len(data) + 700_000  # the look and the doctor took some
+
+
 def test_a_dead_endpoint_is_a_sentence(server: Server, browser: Browser) -> None:
     page = visit(browser, server.url)
     own_endpoint(page, "http://127.0.0.1:9")

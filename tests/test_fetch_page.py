@@ -10,6 +10,7 @@ from streamlit.testing.v1 import AppTest
 
 from lib import datasets, jobs
 from tests.fakehub import FakeHub
+from tests.fakescope import FakeScope
 from tests.processes import nothing_left, reaches
 from tests.test_pages import app, me, visit
 
@@ -117,6 +118,19 @@ def test_a_gated_dataset_is_fetched_with_a_typed_token_that_is_written_nowhere(w
     assert not [path for path in written if TOKEN.encode() in path.read_bytes()]
 
 
+def test_a_dataset_of_modelscope_is_called_so() -> None:
+    with FakeScope() as scope:
+        scope.add_repo("org/tea", {"all.json": orjson.dumps(ROWS)}, revision="master")
+        at = asking(scope.url, "https://modelscope.cn/datasets/org/tea")
+        assert "ModelScope" in said(at)
+        at.button(key="fetch").click().run()
+        reaches(jobs.get(me(at).download), "done")
+        at.run()
+    (made,) = datasets.listing()
+    assert made.source == "modelscope"
+    assert orjson.loads(datasets.files(made)[0].read_bytes()) == ROWS
+
+
 def test_without_a_network_there_are_other_ways() -> None:
     at = asking("http://127.0.0.1:9")
     assert at.warning and not at.exception
@@ -125,7 +139,9 @@ def test_without_a_network_there_are_other_ways() -> None:
     assert at.segmented_control(key="source_1").value == "path"
 
 
-@pytest.mark.parametrize("text", ["", "not a dataset at all", "https://github.com/a/b"])
+@pytest.mark.parametrize(
+    "text", ["", "not a dataset at all", "https://github.com/a/b", "https://huggingface.co/Qwen/Qwen2.5-0.5B"]
+)
 def test_what_is_no_repository_is_a_sentence(text: str) -> None:
     at = asking("http://127.0.0.1:9", text)
     assert at.error and not at.exception

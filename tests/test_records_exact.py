@@ -153,6 +153,32 @@ def test_a_fault_in_the_last_row_is_no_truncation(tmp_path: Path) -> None:
         assert told(put(tmp_path, "a.jsonl", '{"a":1}\n' + cut))[1][0][:2] == ("truncated", 2), cut
 
 
+@pytest.mark.parametrize("levels", [252, 253, 254, 255])
+@pytest.mark.parametrize("space", ["", " "])
+def test_how_deep_is_too_deep_is_the_same_however_a_file_is_written(
+    levels: int, space: str, tmp_path: Path
+) -> None:
+    row = '{"a":' * levels + space + "1" + "}" * levels
+    for text in (f'[{{"a":0}},{row},{{"a":2}}]', f'{{"a":0}}\n{row}\n{{"a":2}}\n'):
+        good, bad = told(put(tmp_path, "deep.json", text))
+        assert len(good) == 2 + (levels <= 253)
+        assert [reason for reason, *_ in bad] == ["too_deep"] * (levels > 253)
+
+
+@pytest.mark.parametrize(
+    "odd", ['{"a": 1,"a": 2}', '{"a":1,"a":2}', '{"a":12345678901234567890123}', '{"a":1e5}']
+)
+def test_an_odd_row_among_rows_written_plainly_is_found(odd: str, tmp_path: Path) -> None:
+    rows = ['{"a":"' + "x" * 90 + '"}'] * 3000
+    rows[1500] = odd
+    for text in (f"[{','.join(rows)}]", "\n".join(rows)):
+        good, bad = told(put(tmp_path, "odd.json", text))
+        if odd.count('"a"') == 2:
+            assert [(reason, len(good)) for reason, *_ in bad] == [("duplicate_key", 2999)]
+        else:
+            assert bad == [] and good[1500] == json.loads(odd)
+
+
 def test_a_row_nested_too_deeply_is_one_broken_row(tmp_path: Path) -> None:
     for levels in (201, 300, 990, 1020, 5000):
         deep = '{"k": ' + '{"k": [' * levels + "1" + "]}" * levels + "}"

@@ -15,7 +15,7 @@ a fix mends it, a row in `rules.MENDED_BY`.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -28,6 +28,7 @@ from lib.chat import Conversation, Message
 from lib.check import content, leaks, rules
 from lib.check.leaks import near
 from lib.check.targets import Target, targets
+from lib.repeats import repeats
 
 __all__ = [
     "MOST",
@@ -185,7 +186,8 @@ def check_file(
         found(0, 0, "too_few_rows", "", rows)
     if target.max_rows and rows > target.max_rows:
         found(0, 0, "too_many_rows", "", rows)
-    for later, first in _repeated(hashes):
+    later_ones, first_ones = repeats(np.array(hashes, dtype=np.int64))
+    for later, first in zip(later_ones.tolist(), first_ones.tolist(), strict=True):
         found(lines[later], 0, "duplicate", "messages", lines[first])
     findings.sort(key=lambda finding: finding.line)
     return Report(rows, findings, counts, size)
@@ -274,16 +276,3 @@ def _canonical(row: Any) -> bytes:
         return orjson.dumps(value, option=orjson.OPT_SORT_KEYS)
     except (TypeError, orjson.JSONEncodeError):
         return repr(value).encode("utf-8", "surrogatepass")
-
-
-def _repeated(hashes: array[int]) -> Iterator[tuple[int, int]]:
-    """Yield, for each value that came before, its place and the place it came first; 8 bytes a value."""
-    values = np.array(hashes, dtype=np.int64)
-    order = np.argsort(values, kind="stable")
-    same = np.flatnonzero(values[order][1:] == values[order][:-1])
-    first = -1
-    for place in same.tolist():
-        here, following = int(order[place]), int(order[place + 1])
-        if first < 0 or values[first] != values[here]:
-            first = here
-        yield following, first

@@ -41,6 +41,7 @@ from lib.hub.failures import Asked
 from lib.hub.listing import PASSING, Listing, RemoteFile, files_of, list_files, suggest
 from lib.hub.redirects import opened
 from lib.hub.reference import Ref
+from lib.hub.transfer import first_byte
 
 # Bytes per second. Below it a base model of 1 GB, about the smallest in use, takes an hour and more.
 SLOW = 300_000
@@ -310,7 +311,7 @@ class _Visiting:
         with self.answer(session, token, address, part) as answer:
             if answer.status_code >= 400:
                 raise self.refusal(answer, token)
-            self.check(answer, file)
+            first_byte(answer, file, self.asked)
             self.since = monotonic()
             self.milliseconds = round((self.since - began) * 1000)
             until = min(self.until, self.since + MEASURED)
@@ -319,16 +320,6 @@ class _Visiting:
                 if not piece:
                     raise self.asked.error("no_connection", why="closed")
                 self.received += len(piece)
-
-    def check(self, answer: requests.Response, file: RemoteFile) -> None:
-        """Raise unless the answer is this file's bytes, as far as its headers tell."""
-        headers = answer.headers
-        is_page = file.path.lower().endswith((".html", ".htm"))
-        if "html" in headers.get("Content-Type", "") and not is_page:
-            raise self.asked.error("not_a_hub")
-        size = headers.get("Content-Range", "").rpartition("/")[2] or headers.get("Content-Length", "")
-        if size.isdigit() and int(size) != file.size:
-            raise self.asked.error("corrupt")
 
     @contextmanager
     def answer(

@@ -23,11 +23,12 @@ import requests
 
 from lib import records
 from lib.errors import HubError, RecordError
-from lib.hub.endpoint import origin, token_for
+from lib.hub.endpoint import token_for
 from lib.hub.failures import Asked
 from lib.hub.listing import Listing, RemoteFile, list_files
 from lib.hub.redirects import opened
 from lib.hub.reference import Ref
+from lib.hub.transfer import first_byte
 from lib.records import parquet as parquet_rows
 from lib.records.source import faults, open_utf8
 
@@ -168,7 +169,7 @@ class _Remote:
             passing=way.append,
         ) as answer:
             self.onward = way[-1]
-            first = self.checked(answer)
+            first = first_byte(answer, self.file, self.asked)
             if "Content-Range" not in answer.headers and stop - start < self.file.size:
                 self.ranges = False
             if first < start:
@@ -183,25 +184,6 @@ class _Remote:
                 body += piece
                 start += len(piece)
                 self.fetched += len(piece)
-
-    def checked(self, answer: requests.Response) -> int:
-        """Return the place in the file of the body's first byte; raise unless it is this file's."""
-        status, headers = answer.status_code, answer.headers
-        if status >= 400 and origin(answer.url) != origin(self.asked.endpoint):
-            raise self.asked.error("server_error", status=status)  # a signed address that has expired
-        if status == 416:  # the file ends before what the list promises
-            raise self.asked.error("corrupt")
-        if status >= 400:
-            raise self.asked.answered(status, headers)
-        is_page = self.file.path.lower().endswith((".html", ".htm"))
-        if status not in (200, 203, 206) or ("html" in headers.get("Content-Type", "") and not is_page):
-            raise self.asked.error("not_a_hub")
-        told = re.match(r"bytes (\d+)-\d+/(\d+|\*)", headers.get("Content-Range", ""))
-        size = told[2] if told else headers.get("Content-Length", "*")
-        packed = headers.get("Content-Encoding", "identity") != "identity"
-        if packed or (size.isdigit() and int(size) != self.file.size) or (status == 206 and not told):
-            raise self.asked.error("corrupt")
-        return int(told[1]) if told else 0
 
     def left(self) -> float:
         """Return the seconds that are left."""

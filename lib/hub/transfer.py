@@ -24,6 +24,31 @@ class HaltedError(Exception):
     """Thrown in the workers to leave."""
 
 
+def first_byte(answer: requests.Response, file: RemoteFile, about: Asked) -> int:
+    """Return the place in the file of the body's first byte.
+
+    Raises `HubError` unless the answer has this file's bytes, as far as its headers tell. ModelScope sends
+    parts with status 200 too.
+    """
+    status, headers = answer.status_code, answer.headers
+    if status >= 400 and origin(answer.url) != origin(about.endpoint):
+        # the signed address of a storage host: expired, most likely, so that the next try gets a fresh one
+        raise about.error("server_error", status=status, host=urlsplit(answer.url).hostname)
+    if status == 416:  # there is no such place in the file, says a server that has another one
+        raise about.error("corrupt")
+    if status >= 400:
+        raise about.answered(status, headers)
+    is_page = file.path.lower().endswith((".html", ".htm"))
+    if status not in (200, 203, 206) or ("html" in headers.get("Content-Type", "") and not is_page):
+        raise about.error("not_a_hub")
+    told = re.match(r"bytes (\d+)-\d+/(\d+|\*)", headers.get("Content-Range", ""))
+    size = told[2] if told else headers.get("Content-Length", "*")
+    packed = headers.get("Content-Encoding", "identity") != "identity"
+    if packed or (size.isdigit() and int(size) != file.size) or (status == 206 and not told):
+        raise about.error("corrupt")
+    return int(told[1]) if told else 0
+
+
 class Line:
     """One worker's connections. After `halt`, and once `writing` was free, it writes nothing more."""
 
@@ -76,7 +101,8 @@ class Line:
                 self.answer = answer
             try:
                 self.go_on()
-                _check(answer, file, have, about)
+                if first_byte(answer, file, about) > have:
+                    raise about.error("corrupt")
                 yield answer
             finally:
                 with self.writing:
@@ -96,7 +122,7 @@ class Line:
         What is there already, of a server that ignores Range, is passed over. Raises `HubError` where the
         body ends too early.
         """
-        known = have - _first_byte(answer)
+        known = have - first_byte(answer, file, about)
         while have < file.size:
             piece = self._piece(answer, about)
             fresh = piece[known : known + file.size - have] if known else piece[: file.size - have]
@@ -125,36 +151,6 @@ def _write(part: IO[bytes], fresh: bytes) -> None:
     left = memoryview(fresh)
     while left:
         left = left[part.write(left) :]
-
-
-def _check(answer: requests.Response, file: RemoteFile, have: int, about: Asked) -> None:
-    """Raise unless the answer is this file's bytes, as far as its headers tell."""
-    status, headers = answer.status_code, answer.headers
-    if status >= 400 and origin(answer.url) != origin(about.endpoint):
-        # the signed address of a storage host: expired, most likely, so that the next try gets a fresh one
-        raise about.error("server_error", status=status, host=urlsplit(answer.url).hostname)
-    if status == 416:  # there is no such place in the file, says a server that has another one
-        raise about.error("corrupt")
-    if status >= 400:
-        raise about.answered(status, headers)
-    is_page = file.path.lower().endswith((".html", ".htm"))
-    if status not in (200, 203, 206) or ("html" in headers.get("Content-Type", "") and not is_page):
-        raise about.error("not_a_hub")
-    size = headers.get("Content-Length", "")
-    if status == 206 or "Content-Range" in headers:
-        size = headers.get("Content-Range", "").rpartition("/")[2]
-    other = size.isdigit() and int(size) != file.size
-    packed = headers.get("Content-Encoding", "identity") != "identity"
-    if other or packed or _first_byte(answer) > have:
-        raise about.error("corrupt")
-
-
-def _first_byte(answer: requests.Response) -> int:
-    """Return the place in the file of the body's first byte. ModelScope sends parts with status 200 too."""
-    told = re.match(r"bytes (\d+)-", answer.headers.get("Content-Range", ""))
-    if told:
-        return int(told[1])
-    return 0 if answer.status_code != 206 else 1 << 62
 
 
 _NETWORK = (requests.RequestException, urllib3.exceptions.HTTPError, ConnectionError, TimeoutError)

@@ -26,7 +26,7 @@ from typing import Any
 import orjson
 
 from lib.errors import Fact, RecordError
-from lib.records.json_text import BadNumberError, Exact, odd_place, sure, twice_place, value_end
+from lib.records.json_text import BadNumberError, Exact, Proof, odd_place, twice_place, value_end
 from lib.records.lines import ended_early
 from lib.records.row import RAW, Broken, Mark, Piece, Progress, Record, Start, broken
 from lib.records.ruler import Ruler
@@ -118,7 +118,7 @@ class _Reader:
         self.inside = shape.kind == "array"  # between the brackets of an array
         self.comma = self.offset > shape.begin  # a comma came, and no row after it yet
         self.fault: Broken | None = None
-        self._exact = Exact()
+        self._exact, self._proof = Exact(), Proof()
         self._next_row = _next_row(shape.key)
         self._ruler = Ruler(shape)
         self._seen = (0, 0)
@@ -199,7 +199,7 @@ class _Reader:
             try:
                 with memoryview(buffer)[self.at - 1 : comma + 1] as text:
                     values = orjson.loads(text)
-                    return (values, end) if not checked or sure(values, text) else None
+                    return (values, end) if not checked or self._proof.holds(values, text) else None
             except orjson.JSONDecodeError:
                 continue
             finally:

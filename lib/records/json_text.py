@@ -1,8 +1,9 @@
 """JSON parsed fast where that is exact, and exactly where it is not.
 
 orjson turns an integer beyond 64 bits into a float without a word, keeps only the last of two values under
-one key, and refuses NaN, lone surrogates and deep nesting. So what it gives is checked: `keys_of` looks at
-every number and counts the keys that arrived, `keys_in` counts those that were sent. Where that leaves a
+one key, and refuses NaN, lone surrogates and deep nesting. So what it gives is checked: `Proof` writes it
+again, which gives the same bytes where nothing was lost and nothing was written otherwise; else `keys_of`
+looks at every number and counts the keys that arrived, `keys_in` those that were sent. Where that leaves a
 doubt, `Exact` reads again: Python's own parser, which keeps what can be kept and tells what it met.
 """
 
@@ -15,15 +16,40 @@ from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
+import orjson
 
 # Integers beyond 64 bits come out of orjson as floats of at least this size.
 _LIMIT = float(1 << 63)
-# Levels of nesting that are read; Python gives up at some 1000, in one place sooner than in another.
-DEEPEST = 200
+# Levels of nesting below a row's own that are read: as many as orjson writes, so that it does not matter
+# which way a row is proved. Python gives up at some 1000, in one place sooner than in another.
+DEEPEST = 252
 
 
 class BadNumberError(ValueError):
     """A number no Python value keeps: beyond the range of a float, or thousands of digits."""
+
+
+class Proof:
+    """Tells whether what orjson made of the parts of a file is exactly what stands there.
+
+    To write it again takes a third of the time of counting (measured 2026-11), and proves it where the file
+    was written as orjson writes: without spaces, nothing escaped that need not be. That is tried until a part
+    of the file is not.
+    """
+
+    def __init__(self) -> None:
+        self.alike = True
+
+    def holds(self, values: list[Any], text: bytes | bytearray | memoryview) -> bool:
+        """Return whether `values` are exactly what stands in `text`, a JSON array."""
+        if self.alike:
+            try:
+                if orjson.dumps(values) == bytes(text):
+                    return True
+            except orjson.JSONEncodeError:  # too deep
+                pass
+            self.alike = False
+        return sure(values, text)
 
 
 def sure(values: list[Any], text: bytes | bytearray | memoryview) -> bool:

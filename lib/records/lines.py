@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 import orjson
 
-from lib.records.json_text import BadNumberError, Exact, odd_place, sure, twice_place
+from lib.records.json_text import BadNumberError, Exact, Proof, odd_place, sure, twice_place
 from lib.records.row import APART, EVERY, RAW, Mark, Piece, Progress, Record, Start, broken
 from lib.records.shape import MOST, Shape
 from lib.records.source import behind, faults, open_utf8
@@ -33,7 +33,7 @@ BLOCK = 1 << 16
 def read(shape: Shape, start: Start, stop: int | None, progress: Progress) -> Generator[Piece, None, Start]:
     """Yield the rows of a JSON lines file; a line that is not JSON is `Broken`, a blank one is nothing."""
     offset, number, line = start.offset or shape.begin, start.number, start.line
-    exact = Exact()
+    exact, proof = Exact(), Proof()
     with open_utf8(shape, offset) as file:
         rest, ended = b"", False
         while not ended and (stop is None or offset < stop):
@@ -52,7 +52,7 @@ def read(shape: Shape, start: Start, stop: int | None, progress: Progress) -> Ge
                 offset, number, line = offset + len(text) + passed, number + 1, line + 1
                 continue
             rest, text = text[end:], text[:end]
-            places, values, count = _parsed(text)
+            places, values, count = _parsed(text, proof)
             if values is None:
                 for place, one in enumerate(text.split(b"\n")):
                     if one and not one.isspace():
@@ -121,19 +121,18 @@ def _rows(text: bytes) -> tuple[_Places, _Places, int]:
     return starts, numbers, len(starts)
 
 
-def _parsed(text: bytes) -> tuple[Iterable[int], list[Any] | None, int]:
+def _parsed(text: bytes, proof: Proof) -> tuple[Iterable[int], list[Any] | None, int]:
     """Return which lines are not blank, their values, and how many lines there are; no values if in doubt."""
     values = _joined(text)
     if values is not None:
-        places: Iterable[int] = range(len(values))
-        count = len(values)
-    else:
-        starts, numbers, count = _rows(text)
-        view, places = memoryview(text), numbers.tolist()
-        try:
-            values = [orjson.loads(view[start:end]) for start, end in pairwise([*starts.tolist(), len(text)])]
-        except orjson.JSONDecodeError:
-            return places, None, count
+        array = b"[%b]" % text.removesuffix(b"\n").replace(b"\n", b",")
+        return range(len(values)), values if proof.holds(values, array) else None, len(values)
+    starts, numbers, count = _rows(text)
+    view, places = memoryview(text), numbers.tolist()
+    try:
+        values = [orjson.loads(view[start:end]) for start, end in pairwise([*starts.tolist(), len(text)])]
+    except orjson.JSONDecodeError:
+        return places, None, count
     return places, values if sure(values, text) else None, count
 
 

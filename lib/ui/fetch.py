@@ -10,7 +10,7 @@ import pandas as pd
 import streamlit as st
 
 from lib import datasets, hub, script, workspace
-from lib.errors import AppError
+from lib.errors import AppError, UsageError
 from lib.hub.look import converted, look
 from lib.ui import arriving, parts, table
 from lib.ui.state import Found, State
@@ -86,11 +86,13 @@ def _ask(me: State) -> None:
     """Visit the endpoints, then ask the best of them what there is."""
     me.found = None
     ref = hub.parse(me.hub_text)
+    if ref.kind != "dataset":
+        raise UsageError("dataset.is_model", repo=ref.repo)
     endpoints: tuple[str, ...] = hub.SITES[ref.site]
-    if ref.site == "hub" and me.endpoint == "auto":
-        endpoints = (*endpoints, *filter(None, [me.own_endpoint]))
-    elif ref.site == "hub":
+    if me.endpoint == "own" or (me.endpoint != "auto" and ref.site == "hub"):
         endpoints = (me.endpoint_url,)
+    elif ref.site == "hub" and me.own_endpoint:
+        endpoints = (*endpoints, me.own_endpoint)
     way: dict[str, Any] = {"token": _token(me), "anywhere": me.token_anywhere}
     with st.spinner(t("doctor.examining")):
         visits = hub.examine(ref, endpoints, **way)

@@ -8,7 +8,8 @@
 Every run is a process of its own, with the file read into the page cache first; engines take turns, round by
 round; the medians count. `s` is wall time after imports, until everything the engine made is freed; `CPU s`
 user and system time of all its processes and threads in that time; `peak MB` the most memory of its process
-since it was started (the kernel's VmHWM), or for several processes the most their sum came to, sampled. What
+since it was started (the kernel's VmHWM), or for several processes the most their sum came to, sampled: pages
+that they share are in it several times, but once in what the promises are held to (the sum of PSS). What
 an engine wrote is read back: the rows and a digest of all questions and answers must be those of the
 generator. An engine over a minute gets one round only.
 

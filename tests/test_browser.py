@@ -465,7 +465,8 @@ def test_a_download_is_watched_stopped_left_alone_and_gone_on_with(server: Serve
 def test_a_dead_endpoint_is_a_sentence(server: Server, browser: Browser) -> None:
     page = visit(browser, server.url)
     own_endpoint(page, "http://127.0.0.1:9")
-    expect(page.get_by_test_id("stAlert")).to_contain_text("127.0.0.1:9")
+    expect(page.get_by_test_id("stAlert")).to_have_count(1)
+    expect(page.locator("[class*=st-key-doctor_]")).to_contain_text("127.0.0.1:9")
     assert not page.get_by_test_id("stException").count()
     shoot(page, "en-1280-2-dead")
 

@@ -81,6 +81,8 @@ class Kind:
 # seconds (43 tokens a second, rows of up to 256; measured 2026-11). The others look several times a second.
 KINDS: dict[str, Kind] = {
     "train": Kind(lane="compute", grace=30),
+    "score": Kind(lane="compute", grace=30),
+    "merge": Kind(lane="compute", grace=30),
     "download": Kind(lane="network", grace=5),
     "survey": Kind(lane="look", grace=5),
     "examine": Kind(lane="look", grace=5),

@@ -4,7 +4,8 @@
       datasets/ID/       what was downloaded or uploaded, with dataset.json
       conversions/ID/    train.jsonl, validation.jsonl, set_aside.jsonl, manifest.json
       jobs/ID/           one folder per job (lib/jobfolder.py)
-      jobs.db, runner/   the list of jobs, and the folder of the process that works it off (lib/jobs.py)
+      jobs.db, runner/   the list of jobs (lib/joblist.py), and the folder of the process that works it off
+      exports/           zip files of jobs, as the page packed them
       models/            base models fetched from the Hub
       visit.json         where the visitor was, for "continue where you left"
 

@@ -127,12 +127,14 @@ def test_a_model_trained_whole_speaks_beside_adapters(
     assert say(talk, two[0], "tuned") == adapted
 
 
-def test_the_oldest_adapters_make_room(two: list[JobFolder], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_oldest_adapters_make_room(
+    two: list[JobFolder], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     import torch
 
     from lib.trainer import talk
 
-    monkeypatch.setattr(talk, "ADAPTERS", 1)
+    monkeypatch.setattr(talk, "ADAPTERS", 2)
     models = talk.load(two[0].path, None)
     ids = torch.tensor([models.tokenizer("Should I sleep?")["input_ids"]])
 
@@ -141,11 +143,14 @@ def test_the_oldest_adapters_make_room(two: list[JobFolder], monkeypatch: pytest
         with torch.inference_mode(), models.voice(which) as model:
             return model(ids).logits
 
+    third = job_folder(tmp_path / "third", 3)
     first, second, base = logits(two[0], "tuned"), logits(two[1], "tuned"), logits(two[0], "base")
     assert not torch.equal(first, second)
-    assert len(models.model.peft_config) == 1
+    logits(third, "tuned")
+    assert len(models.model.peft_config) == 2
     assert torch.equal(logits(two[0], "tuned"), first)
-    assert torch.equal(logits(two[1], "base"), base)
+    assert torch.equal(logits(two[1], "tuned"), second)
+    assert torch.equal(logits(third, "base"), base)
 
 
 def test_a_job_without_a_tuned_model_has_only_its_base(talk: Talk, tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ conversion together, `fragments.py` has its parts, `load.py` has what loads a tu
 
 from __future__ import annotations
 
-from lib.script.commands import chat, check, convert, export, score, train
+from lib.script.commands import chat, check, convert, export, score, train, upload
 from lib.script.download import download, hf_download, python_download
 from lib.script.program import independent
 
@@ -21,4 +21,5 @@ __all__ = [
     "python_download",
     "score",
     "train",
+    "upload",
 ]

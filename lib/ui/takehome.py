@@ -6,7 +6,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from lib import jobs, takehome
+from lib import jobs, script, takehome
 from lib.errors import AppError
 from lib.ui import parts
 from lib.ui.state import State
@@ -40,6 +40,9 @@ def panel(me: State, job: jobs.Job) -> None:
         )
     if (out / "adapter").is_dir():
         _merged(job, out)
+    with st.container(border=True):
+        parts.card_title(t("takehome.hub_title"), t("takehome.hub"))
+        st.code(script.upload(job), language=None, wrap_lines=True)
     with st.container(border=True):
         parts.card_title(t("takehome.load_title"), t("takehome.load"))
         known = ("load_adapter.py", "load_merged.py", "Modelfile", "README.md")

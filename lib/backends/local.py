@@ -81,7 +81,7 @@ def again_smaller(job: jobs.Job) -> jobs.Job:
     settings, asked = smaller(job), job.folder.asked()
     if not settings:
         raise BackendError("backend.local.nothing_smaller", name=job.name)
-    kept = {name: asked[name] for name in ("model", "system", "report_to") if name in asked}
+    kept = {name: value for name, value in asked.items() if name in ("model", "system", "report_to")}
     kept["settings"] = params.checked(settings, Local.ranges)
     return jobs.submit("train", job.name, kept, data=job.folder.path / "data")
 

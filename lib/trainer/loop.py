@@ -21,7 +21,7 @@ import torch
 from torch.utils.data import Sampler
 from trl import SFTTrainer
 
-MIXED = 8  # piles sorted by length together: few enough that no two epochs have the same piles
+MIXED = 16  # piles sorted by length together: few enough that no two epochs have the same piles
 # More numbers than this in one pile's predictions (a quarter of a GB, three times over), and TRL's way of
 # making them tile by tile is taken: slower on a processor, but it needs no memory.
 MOST_LOGITS = 1 << 26
@@ -66,6 +66,8 @@ class Piles(Sampler[int]):
 
 class Loop(SFTTrainer):  # type: ignore[misc]
     """TRL's trainer with the differences above. `lengths`: of the training rows, in their order."""
+
+    control: Any
 
     def __init__(self, *given: Any, lengths: Sequence[int], **named: Any) -> None:
         self._lengths = lengths

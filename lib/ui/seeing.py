@@ -10,6 +10,7 @@ import streamlit as st
 from lib import backends, seen
 from lib.backends import Model
 from lib.params import PARAMS, Settings
+from lib.trainer.data import Seen
 from lib.ui import parts
 from lib.ui.words import t
 
@@ -35,7 +36,7 @@ def row(data: Path, model: Model, settings: Settings, rows: int) -> None:
             _draw(found, own_template=own)
 
 
-def _draw(found: seen.Seen, *, own_template: bool) -> None:
+def _draw(found: Seen, *, own_template: bool) -> None:
     if not own_template:
         st.caption(t("settings.sees_plain"))
     # the text is the visitor's data: all of it is escaped, and only the marks are ours

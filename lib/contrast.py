@@ -9,7 +9,6 @@ from __future__ import annotations
 import filecmp
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from lib import words
@@ -222,8 +221,7 @@ def _name(lang: str, name: str) -> str:
 
 def _same(one: Run, other: Run, name: str) -> bool:
     """Return whether two runs have the same file of data; also where neither has it."""
-    paths: list[Path] = [run.job.folder.path / "data" / name for run in (one, other)]
-    there = [path.is_file() for path in paths]
-    if not all(there):
-        return not any(there)
-    return paths[0].samefile(paths[1]) or filecmp.cmp(*paths, shallow=False)
+    first, second = (run.job.folder.path / "data" / name for run in (one, other))
+    if not (first.is_file() and second.is_file()):
+        return first.is_file() == second.is_file()
+    return first.samefile(second) or filecmp.cmp(first, second, shallow=False)

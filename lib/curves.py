@@ -47,6 +47,7 @@ class Curves:
     def __init__(self, folder: Path) -> None:
         self._path = folder / "metrics.jsonl"
         self._turn = Lock()
+        self._end, self._tail = 0, b""  # bytes behind, and the line they end in
         self._forget()
 
     def read(self) -> None:
@@ -101,8 +102,7 @@ class Curves:
         return self._broken
 
     def _forget(self) -> None:
-        self._end = 0
-        self._tail = b""
+        self._end, self._tail = 0, b""
         self._epoch = 0.0
         self._broken = False
         self._columns = {name: (array("d"), array("d"), array("d")) for name in NAMES}

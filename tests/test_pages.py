@@ -519,9 +519,15 @@ def test_runs_are_compared_over_each_other(lang: str) -> None:
     assert "1e-4" in shown(at) and "2e-4" in shown(at)
     assert len(at.get("vega_lite_chart")) == 3
     assert at.dataframe[0].value.shape == (2, 9)
+    third = finished("tea", validation=(3.0, 1.2))
+    at.run()
+    at.multiselect(key="compared").set_value([job.id for job in (*runs, third)]).run()
+    assert at.dataframe[0].value.shape == (3, 9)
     jobs.delete(runs[1].id)
-    at = visit(at, "jobs")
-    assert me(at).compared == [runs[0].id] or me(at).compared == []
+    at.run()
+    assert not at.exception
+    assert set(me(at).compared) == {runs[0].id, third.id}
+    assert at.dataframe[0].value.shape == (2, 9)
 
 
 def test_starting_afresh_forgets_choices_and_keeps_files() -> None:

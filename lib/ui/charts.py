@@ -33,7 +33,7 @@ def loss_curves(curves: Curves, key: str, *, smoothing: float, log: bool) -> Non
         chart(measured, validation).mark_line(point=_POINTS),
     ]
     if best_at is not None and len(validation) > 1 and (not log or validation.values[best_at] > 0):
-        layers.append(_best(validation, best_at))
+        layers += _best(validation, best_at)
     st.altair_chart(alt.layer(*layers).properties(height=280), key=key)
     st.caption(in_words(validation))
 
@@ -85,14 +85,14 @@ def _base(table: pd.DataFrame, kinds: list[str], across: str, title: str, *, log
     )
 
 
-def _best(validation: Series, place: int) -> alt.LayerChart:
+def _best(validation: Series, place: int) -> list[alt.Chart]:
     """Return the mark of the lowest validation loss, with its value."""
     step, value = float(validation.steps[place]), float(validation.values[place])
     said = f"{t('jobs.best')} {value:.2f}"
     point = alt.Chart(pd.DataFrame([{"step": step, "loss": value, "said": said}])).encode(
         x="step:Q", y="loss:Q", tooltip=[alt.Tooltip("said:N", title=" ")]
     )
-    return alt.layer(
+    return [
         point.mark_point(shape="diamond", filled=True, size=140, color="#B45309"),
         point.mark_text(dy=16, color="#B45309").encode(text="said:N"),
-    )
+    ]

@@ -44,13 +44,14 @@ def order(job: jobs.Job) -> None:
     if job.id not in waiting:
         return
     at = waiting.index(job.id)
+    buttons: tuple[tuple[joblist.Where, str, bool], ...] = (
+        ("first", "vertical_align_top", at > 0),
+        ("up", "arrow_upward", at > 0),
+        ("down", "arrow_downward", at + 1 < len(waiting)),
+    )
     st.caption(t("jobs.place", place=at + 1, of=len(waiting)))
     with st.container(horizontal=True):
-        for where, icon, possible in (
-            ("first", "vertical_align_top", at > 0),
-            ("up", "arrow_upward", at > 0),
-            ("down", "arrow_downward", at + 1 < len(waiting)),
-        ):
+        for where, icon, possible in buttons:
             pressed = st.button(
                 t(f"jobs.{where}"),
                 icon=f":material/{icon}:",

@@ -108,20 +108,29 @@ class Curves:
         self._columns = {name: (array("d"), array("d"), array("d")) for name in NAMES}
 
     def _take(self, rows: list[dict[str, Any]]) -> None:
-        # column by column, which takes a fraction of the time it does row by row
-        for name, (steps, epochs, values) in self._columns.items():
-            found = [row for row in rows if name in row and "step" in row]
-            numbers = _numbers([row[name] for row in found])
-            known = np.isfinite(numbers)
-            self._broken = self._broken or (name in ("loss", "eval_loss") and not known.all())
-            for column, new in (
-                (steps, _numbers([row.get("step") for row in found])),
-                (epochs, _numbers([row.get("epoch", 0.0) for row in found])),
-                (values, numbers),
-            ):
-                column.frombytes(new[known].tobytes())
+        # column by column, and the two kinds of rows apart, since those of a kind have the same columns:
+        # a third of the time it takes row by row
+        for some in ([row for row in rows if "loss" in row], [row for row in rows if "loss" not in row]):
+            if some:
+                self._take_alike(some)
         if rows:
             self._epoch = float(_numbers([rows[-1].get("epoch", 0.0)])[0])
+
+    def _take_alike(self, rows: list[dict[str, Any]]) -> None:
+        every = _places(rows)
+        for name, columns in self._columns.items():
+            places = every
+            try:
+                values = _numbers([row[name] for row in rows])
+            except KeyError:
+                found = [row for row in rows if name in row]
+                if not found:
+                    continue
+                places, values = _places(found), _numbers([row[name] for row in found])
+            known = np.isfinite(values)
+            self._broken = self._broken or (name in ("loss", "eval_loss") and not known.all())
+            for column, new in zip(columns, (*places, values), strict=True):
+                column.frombytes(new[known].tobytes())
 
 
 def thinned(series: Series, most: int = MOST_POINTS) -> Series:
@@ -163,18 +172,22 @@ def lowest(series: Series) -> int | None:
 
 def _rows(text: bytes) -> list[dict[str, Any]]:
     """Return the rows of whole lines. A crash can leave half a line in the middle; the rest still counts."""
-    lines = text.split(b"\n")[:-1]
     try:
         # one call for all lines takes a third of the time of one for each
-        rows = orjson.loads(b"[" + b",".join(lines) + b"]")
+        rows = orjson.loads(b"[" + text[:-1].replace(b"\n", b",") + b"]")
     except orjson.JSONDecodeError:
         rows = []
-        for line in lines:
+        for line in text.split(b"\n"):
             try:
                 rows.append(orjson.loads(line))
             except orjson.JSONDecodeError:
                 continue
-    return [row for row in rows if isinstance(row, dict)]
+    return [row for row in rows if isinstance(row, dict) and "step" in row]
+
+
+def _places(rows: list[dict[str, Any]]) -> tuple[Numbers, Numbers]:
+    """Return the steps and the epochs of rows."""
+    return _numbers([row["step"] for row in rows]), _numbers([row.get("epoch", 0.0) for row in rows])
 
 
 def _numbers(values: list[Any]) -> Numbers:

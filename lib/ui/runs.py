@@ -33,7 +33,7 @@ def choose(me: State, runs: Sequence[jobs.Job]) -> None:
         format_func=names.__getitem__,
         captions=[live.badge(job) for job in found],
         label_visibility="collapsed",
-        key="job",
+        key=f"job_{len(runs)}",  # a run that came while the page was open may be the chosen one
     )
     me.job = chosen or me.job
 

@@ -607,9 +607,9 @@ def score(job_id: JobId, as_json: Json = False) -> None:
             _tell(as_json, _job(now), _told(now))
             raise typer.Exit(1)
     lines = [f"{'':8}{'loss':>8}{'exact':>9}{'chrF':>8}{'ROUGE-L':>9}    {found.rows} rows"]
-    for name, one in (("before", found.base), ("after", found.tuned)):
-        loss = "-" if one.loss is None else f"{one.loss:.3f}"
-        lines.append(f"{name:8}{loss:>8}{one.exact:>9.1%}{one.chrf:>8.1f}{one.rouge_l:>9.1f}")
+    for name, side in (("before", found.base), ("after", found.tuned)):
+        loss = "-" if side.loss is None else f"{side.loss:.3f}"
+        lines.append(f"{name:8}{loss:>8}{side.exact:>9.1%}{side.chrf:>8.1f}{side.rouge_l:>9.1f}")
     for title, examples in (("most like the data", found.best), ("least like the data", found.worst)):
         lines += ["", f"{title}:"]
         for one in examples:

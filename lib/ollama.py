@@ -141,6 +141,7 @@ def pieces(render: Render, begin: str = "") -> Pieces | None:
         system = _system(render)
     except (TemplateError, ValueError, TypeError):
         return None
+    begin = begin if head.startswith(begin) else ""
     heads = [head, last, *([system[1]] if system else [])]
     # what stands before a question: what follows the end of an answer, if it stands before every question
     before = last.removeprefix(ending)

@@ -42,8 +42,8 @@ class Tally:
         The sign test: two-sided, ties left out.
         """
         cast, most = self.one + self.other, max(self.one, self.other)
-        tail = sum(math.comb(cast, more) for more in range(most, cast + 1)) / 2**cast
-        return min(1.0, 2 * tail)
+        tail = sum(math.comb(cast, more) for more in range(most, cast + 1))
+        return min(1.0, float(2 * tail / 2**cast))
 
 
 def cast(turn: str, one: str, other: str, better: str, question: str) -> None:

@@ -102,7 +102,7 @@ class _Handler(BaseHTTPRequestHandler):
             asked = json.loads(body)
             name = f"{asked.get('organization') or 'me'}/{asked['name']}"
             if name in hub.repos:
-                return self.answer(409, {"error": "exists"})
+                return self.answer(409, {"error": "exists", "url": f"{hub.url}/{name}"})
             hub.repos[name] = Repo(asked.get("visibility") == "private")
             return self.answer(200, {"url": f"{hub.url}/{name}", "name": name, "id": name})
         if path == "/api/validate-yaml":

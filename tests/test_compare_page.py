@@ -28,7 +28,7 @@ ROWS = [("Should I move?", "Not yet."), ("Should I sleep?", "By all means.")]
 def two(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
     made = [finished(monkeypatch, tmp_path, f"tea {seed}", seed, rows=ROWS) for seed in (1, 2)]
     yield made
-    pair._loaded.clear()  # type: ignore[attr-defined]
+    pair._loaded.clear()
 
 
 def opened(first: jobs.Job, second: jobs.Job | None = None, **chosen: Any) -> AppTest:

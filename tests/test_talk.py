@@ -141,7 +141,9 @@ def test_the_oldest_adapters_make_room(
     def logits(job: JobFolder, which: str) -> torch.Tensor:
         models.turn_to(job.path)
         with torch.inference_mode(), models.voice(which) as model:
-            return model(ids).logits
+            found = model(ids).logits
+        assert isinstance(found, torch.Tensor)
+        return found
 
     third = job_folder(tmp_path / "third", 3)
     first, second, base = logits(two[0], "tuned"), logits(two[1], "tuned"), logits(two[0], "base")

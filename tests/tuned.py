@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,9 @@ def adapter(folder: Path, seed: int, base: Path | None = None) -> None:
     base = base or practice.folder()
     torch.manual_seed(seed)
     config = LoraConfig(r=4, lora_alpha=32, target_modules="all-linear", init_lora_weights=False)
-    tuned = get_peft_model(model.load_model(base, torch.float32), config)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)  # peft 0.21 reads an old name of transformers
+        tuned = get_peft_model(model.load_model(base, torch.float32), config)
     tuned.peft_config["default"].base_model_name_or_path = str(base)
     tuned.save_pretrained(folder)
     model.load_tokenizer(base)[0].save_pretrained(folder)

@@ -51,7 +51,7 @@ def rouge_l(answers: Sequence[str], references: Sequence[str]) -> float:
     from rouge_score.rouge_scorer import RougeScorer
 
     scorer = RougeScorer(["rougeL"], tokenizer=_Words())
-    found = [
+    found: list[float] = [
         scorer.score(reference, answer)["rougeL"].fmeasure
         for answer, reference in zip(answers, references, strict=True)
     ]

@@ -14,10 +14,12 @@ from typing import Any
 import pytest
 import yaml
 
-from lib import jobs, judge, practice, takehome, words
+from lib import jobs, judge, practice, takehome, words, worker
 from lib.errors import JobError, UsageError
 from lib.workspace import read_json, root, write_json
+from tests.fakeupload import FakeUpload
 from tests.processes import nothing_left, reaches
+from tests.test_cli import answer, run
 from tests.tuned import facts, finished
 
 __all__ = ["nothing_left"]
@@ -236,3 +238,27 @@ def test_what_cannot_be_taken_home_is_refused(tmp_path: Path) -> None:
         takehome.pack(far, tmp_path / "home")
     assert refused.value.key == "job.no_model"
     assert not (tmp_path / "home").exists()
+
+
+def test_on_the_command_line_it_is_packed_merged_and_uploaded(
+    job: jobs.Job, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("HF_TOKEN", "hf_writes")
+    with FakeUpload() as fake:
+        hub = ["--to-hub", "me/tea", "--endpoint", fake.url]
+        told = answer("export", job.id, "--out", tmp_path / "home", "--merged", *hub, "--token-anywhere")
+        repo = fake.repos["me/tea"]
+    assert told["page"] == f"{fake.url}/me/tea"
+    assert repo.private
+    assert {"README.md", "adapter/adapter_model.safetensors", "merged/model.safetensors"} <= set(repo.files)
+    assert "export.json" not in repo.files
+    assert set(repo.files) < set(told["files"])
+    assert run("export", job.id, "--dtype", "int3", code=2).stderr
+
+
+@pytest.mark.skipif(bool(worker.missing_packages(worker.SCORES)), reason="the trainer is not installed")
+def test_on_the_command_line_it_is_scored(job: jobs.Job) -> None:
+    told = answer("score", job.id)
+    assert told["rows"] == 2
+    assert told == answer("score", job.id)
+    assert "ROUGE-L" in run("score", job.id).stdout

@@ -348,14 +348,15 @@ def test_metrics_go_to_tensorboard_if_wished(tmp_path: Path, tiny: Path) -> None
 def test_memory_that_runs_out_offers_the_next_smaller_setting(tmp_path: Path, tiny: Path) -> None:
     import psutil
 
-    folder = job(tmp_path / "job", tiny, epochs=30, batch_size=32, max_length=256)
-    rows = [[{"role": "user", "content": "?"}, {"role": "assistant", "content": "tea " * 120}]] * 64
+    # each of a step's results is so large that the C library asks the system for it anew
+    folder = job(tmp_path / "job", tiny, epochs=30, batch_size=640, max_length=256)
+    rows = [[{"role": "user", "content": "?"}, {"role": "assistant", "content": "tea " * 120}]] * 640
     write(folder.path / "data" / "train.jsonl", rows)
     process = start("lib.trainer", str(folder.path))
-    until(process, "step=2 ")
+    until(process, "step=1 ")
     trainer = psutil.Process(process.pid)
     trainer.rlimit(psutil.RLIMIT_AS, (1 << 30, 1 << 30))  # far less than it holds: it gets no more
     said, _ = process.communicate()
     result = folder.result() or {}
     assert (process.returncode, result.get("key")) == (1, "trainer.out_of_memory"), said
-    assert result["facts"]["change"] == "batch_size=16, accumulation=2"
+    assert result["facts"]["change"] == "batch_size=320, accumulation=2"

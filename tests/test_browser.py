@@ -507,14 +507,14 @@ def test_a_killed_app_finds_its_running_job_again(
 
 
 # Notes what would be shown, in place of the browser's own, which a headless one never allows.
-NOTED = """
-window.told = []
-window.Notification = class {
-  static permission = "granted"
-  static requestPermission() { return Promise.resolve("granted") }
-  constructor(title, options) { window.told.push(`${title}: ${options.body}`) }
-}
-"""
+NOTED = """() => {
+  window.told = []
+  window.Notification = class {
+    static permission = "granted"
+    static requestPermission() { return Promise.resolve("granted") }
+    constructor(title, options) { window.told.push(`${title}: ${options.body}`) }
+  }
+}"""
 
 
 def test_a_run_that_ends_is_told_outside_the_page(server: Server, browser: Browser) -> None:
@@ -522,16 +522,18 @@ def test_a_run_that_ends_is_told_outside_the_page(server: Server, browser: Brows
     held.path.mkdir(parents=True, exist_ok=True)
     with held.working():  # nobody else starts, or ends, what is only there to be looked at
         job = finished("green tea", state="running")
-        page = visit(browser, f"{server.url}/jobs")
-        page.evaluate(NOTED)
-        key(page, "notify").locator("label").first.click()
-        settle(page)
-        assert page.evaluate("window.told") == []
-        (job.folder.path / "stop").touch()
-        job.folder.halt(step=40)
-        page.wait_for_function("window.told.length > 0")
-        assert page.evaluate("window.told") == ["green tea: Stopped"]
-        with joblist.opened(write=True) as db:
-            joblist.change(db, joblist.row_of(db, job.id), "stopped")
-        (held.path / "process.json").unlink()
-    assert page.strangers == []  # type: ignore[attr-defined]
+        try:
+            page = visit(browser, f"{server.url}/jobs")
+            page.evaluate(NOTED)
+            key(page, "notify").locator("label").first.click()
+            settle(page)
+            assert page.evaluate("window.told") == []
+            (job.folder.path / "stop").touch()
+            job.folder.halt(step=40)
+            page.wait_for_function("window.told.length > 0")
+            assert page.evaluate("window.told") == ["green tea: Stopped"]
+            assert page.strangers == []  # type: ignore[attr-defined]
+        finally:
+            with joblist.opened(write=True) as db:
+                joblist.change(db, joblist.row_of(db, job.id), "stopped")
+            (held.path / "process.json").unlink()

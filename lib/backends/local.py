@@ -55,15 +55,13 @@ def folder(model: Model) -> Path | None:
     """Return where a model lies on this computer; None if it does not (yet)."""
     if model["kind"] == "practice":
         return practice.folder()
-    if model["kind"] not in ("path", "hub"):
-        return None
-    place = Path(model["id"]).expanduser() if model["kind"] == "path" else worker.model_folder(model)
-    return place if (place / "config.json").is_file() else None
+    place = _place(model)
+    return place if place and (place / "config.json").is_file() else None
 
 
 def parameters(model: Model) -> int | None:
     """Return how many numbers a model has, from its weights' headers; None if it is not on this computer."""
-    place = folder(model) if model["kind"] != "practice" else None
+    place = _place(model)
     return memory.parameters(place) if place else None
 
 
@@ -84,6 +82,13 @@ def again_smaller(job: jobs.Job) -> jobs.Job:
     kept = {name: value for name, value in asked.items() if name in ("model", "system", "report_to")}
     kept["settings"] = params.checked(settings, Local.ranges)
     return jobs.submit("train", job.name, kept, data=job.folder.path / "data")
+
+
+def _place(model: Model) -> Path | None:
+    """Return where a model that the visitor brings lies, or will."""
+    if model["kind"] not in ("path", "hub"):
+        return None
+    return Path(model["id"]).expanduser() if model["kind"] == "path" else worker.model_folder(model)
 
 
 def _looked_at(model: Model) -> Model:

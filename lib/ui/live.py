@@ -133,15 +133,8 @@ def training(me: State, job: jobs.Job) -> None:
     panel()
 
 
-def badge(job: jobs.Job) -> str:
-    """Return a job's state as a badge, and since when it is in it; Markdown."""
-    standing = joblist.standing(job)
-    drawn = f":{BADGES[standing.state]}-badge[{t(f'state.{standing.state}')}]"
-    return f"{drawn} {t('jobs.since', when=_when(standing.since))}"
-
-
 def caption(job: jobs.Job) -> str:
-    """Return a job's state and since when it is in it, for lists that draw no Markdown."""
+    """Return a job's state and since when; no badge, which is too pale to read in a list's captions."""
     standing = joblist.standing(job)
     return f"{t(f'state.{standing.state}')} · {_when(standing.since)}"
 

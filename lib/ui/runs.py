@@ -31,7 +31,7 @@ def choose(me: State, runs: Sequence[jobs.Job]) -> None:
         ids,
         index=ids.index(me.job) if me.job in ids else None,
         format_func=names.__getitem__,
-        captions=[live.badge(job) for job in found],
+        captions=[live.caption(job) for job in found],
         label_visibility="collapsed",
         key=f"job_{len(runs)}",  # a run that came while the page was open may be the chosen one
     )

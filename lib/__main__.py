@@ -19,14 +19,30 @@ from typing import Annotated, Any, ParamSpec, TypeVar
 import orjson
 import typer
 
-from lib import backends, formats, hub, outputs, params, records, sift, talk, words
+from lib import (
+    backends,
+    contrast,
+    formats,
+    hub,
+    judge,
+    outputs,
+    params,
+    records,
+    seen,
+    sift,
+    takehome,
+    talk,
+    words,
+)
 from lib import check as checking
 from lib import convert as converting
 from lib import examine as examining
+from lib import joblist as listed
 from lib import jobs as joblist
 from lib import profile as profiling
 from lib.chat import Message
-from lib.errors import AppError, HubError, JobError, RecordError, UsageError
+from lib.errors import AppError, HubError, JobError, ModelError, RecordError, UsageError
+from lib.trainer.trackers import TRACKERS
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -358,21 +374,47 @@ def train(
     ] = None,
     system: Annotated[str, typer.Option(help="The system prompt to talk to the result with.")] = "",
     endpoint: Annotated[str, typer.Option(help="Where a Hub model is fetched from.")] = hub.ENDPOINTS[0],
+    report_to: Annotated[
+        list[str] | None,
+        typer.Option(help=f"Also write the metrics to {', '.join(TRACKERS)}; may be repeated."),
+    ] = None,
     wait: Annotated[bool, typer.Option("--wait", help="Stay until the job has ended.")] = False,
     as_json: Json = False,
 ) -> None:
     """Start a training job on this computer. It goes on when this command ends."""
-    backend = backends.BACKENDS["local"]
+    backend = backends.local.Local()
     asked = _model(model, endpoint)
     settings = params.checked(dict(_pair(one) for one in given or []), backend.ranges)
     manifest = converting.manifest(data) or {}
     system = system or str(manifest.get("mapping", {}).get("system", ""))
-    job = backend.start(data.resolve().name, data, asked, settings, system)
+    job = backend.start(data.resolve().name, data, asked, settings, system, report_to=report_to or ())
     if wait:
         job = _follow(job, quiet=as_json)
     _tell(as_json, _job(job), _told(job))
     if job.state == "failed":
         raise typer.Exit(1)
+
+
+@app.command()
+@one_line
+def see(
+    data: Annotated[Path, typer.Option(metavar="DIR", help="A folder that `convert` wrote.")],
+    row: Annotated[int, typer.Option(min=1, help="Which row of its training file.")] = 1,
+    model: Annotated[str, typer.Option(help="practice, a model folder, or a Hub id.")] = "practice",
+    max_length: Annotated[int, typer.Option(min=1, help="Tokens after which a row is cut.")] = 1024,
+    leave_out: Annotated[bool, typer.Option(help="Leave longer rows out instead.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Show a row as the model reads it; what it learns stands between » and «."""
+    asked = _model(model, hub.ENDPOINTS[0])
+    folder = backends.local.folder(asked)
+    if folder is None:
+        raise ModelError("trainer.not_fetched", model=asked["id"])
+    file = backends.local.Local().train_file(data)
+    found, own = seen.look(folder, file, row, max_length, leave_out=leave_out)
+    text = "".join(f"»{piece}«" if learned else piece for piece, learned in found.pieces)
+    counts = f"{found.tokens} tokens, {found.learned} learned"
+    _tell(as_json, asdict(found) | {"own_template": own}, f"{text}\n{counts}")
 
 
 @jobs_app.callback(invoke_without_command=True)
@@ -384,10 +426,13 @@ def jobs(context: typer.Context) -> None:
 
 @jobs_app.command("list")
 @one_line
-def jobs_list(as_json: Json = False) -> None:
+def jobs_list(
+    search: Annotated[str, typer.Option(metavar="WORDS", help="Only with these in name or note.")] = "",
+    as_json: Json = False,
+) -> None:
     """List all jobs, newest first."""
-    rows = joblist.listing()
-    lines = [f"{job.id}  {job.state:8} {job.kind:8} {job.name}" for job in rows]
+    rows = joblist.listing(sought=search)
+    lines = [f"{job.id}  {listed.standing(job).state:10} {job.kind:8} {job.name}" for job in rows]
     _tell(as_json, [_job(job) for job in rows], "\n".join(lines) or "No jobs yet.")
 
 
@@ -415,6 +460,105 @@ def jobs_stop(job_id: JobId, as_json: Json = False) -> None:
     _tell(as_json, _job(job), _told(job))
 
 
+@jobs_app.command("rename")
+@one_line
+def jobs_rename(
+    job_id: JobId, name: Annotated[str, typer.Argument(metavar="NAME")], as_json: Json = False
+) -> None:
+    """Give a job another name."""
+    listed.rename(job_id, name)
+    _show(job_id, as_json=as_json)
+
+
+@jobs_app.command("note")
+@one_line
+def jobs_note(
+    job_id: JobId,
+    text: Annotated[str, typer.Argument(metavar="TEXT", help="In place of the note before; '' for none.")],
+    as_json: Json = False,
+) -> None:
+    """Write down what you want to remember of a job."""
+    listed.annotate(job_id, text)
+    _show(job_id, as_json=as_json)
+
+
+@jobs_app.command("move")
+@one_line
+def jobs_move(
+    job_id: JobId,
+    where: Annotated[str, typer.Argument(metavar="WHERE", help="first, up or down.")],
+    as_json: Json = False,
+) -> None:
+    """Move a waiting job in its queue."""
+    places: dict[str, listed.Where] = {"first": "first", "up": "up", "down": "down"}
+    if where not in places:
+        raise UsageError("job.unknown_place", where=where, known=", ".join(places))
+    listed.move(job_id, places[where])
+    _show(job_id, as_json=as_json)
+
+
+@jobs_app.command("resume")
+@one_line
+def jobs_resume(
+    job_id: JobId,
+    wait: Annotated[bool, typer.Option("--wait", help="Stay until the job has ended.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Go on with a stopped or failed job, from its last checkpoint."""
+    job = joblist.resume(job_id)
+    if wait:
+        job = _follow(job, quiet=as_json)
+    _tell(as_json, _job(job), _told(job))
+    if job.state == "failed":
+        raise typer.Exit(1)
+
+
+@jobs_app.command("delete")
+@one_line
+def jobs_delete(job_id: JobId, as_json: Json = False) -> None:
+    """Delete a job that is not running, with all its folder holds. It cannot be undone."""
+    freed = joblist.delete(job_id)
+    _tell(as_json, {"id": job_id, "freed": freed}, f"{job_id}: deleted, {freed:,} bytes freed")
+
+
+@jobs_app.command("export")
+@one_line
+def jobs_export(
+    job_id: JobId,
+    out: Annotated[Path | None, typer.Option(metavar="FILE", help="Else ID.zip in this folder.")] = None,
+    as_json: Json = False,
+) -> None:
+    """Write all that a job's folder holds, but its checkpoints, into a zip file."""
+    path = out or Path(f"{job_id}.zip")
+    listed.export(joblist.get(job_id), path)
+    size = path.stat().st_size
+    _tell(as_json, {"id": job_id, "file": str(path), "bytes": size}, f"{path}: {size:,} bytes")
+
+
+@jobs_app.command("compare")
+@one_line
+def jobs_compare(
+    ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Two to four training jobs.")],
+    as_json: Json = False,
+) -> None:
+    """Say what was set differently in several runs, and which came out best."""
+    if not 2 <= len(set(ids)) <= contrast.MOST:
+        raise UsageError("job.compare_some", n=len(set(ids)), most=contrast.MOST)
+    runs = contrast.runs([joblist.get(job_id) for job_id in dict.fromkeys(ids)])
+    differences, verdict = contrast.differences(runs), contrast.best(runs)
+    figures = [contrast.figures(run) for run in runs]
+    lines = [f"{run.letter}  {run.job.id}  {run.job.name}" for run in runs]
+    lines += [contrast.say("en", one) for one in differences]
+    lines.append(words.say("en", f"contrast.best.{verdict.why}", **verdict.facts))
+    answer = {
+        "runs": [{"letter": run.letter, "id": run.job.id, "name": run.job.name} for run in runs],
+        "differences": [asdict(one) for one in differences],
+        "figures": [asdict(one) for one in figures],
+        "best": asdict(verdict),
+    }
+    _tell(as_json, answer, "\n".join(lines).replace("**", ""))
+
+
 @app.command()
 @one_line
 def chat(
@@ -424,25 +568,107 @@ def chat(
     temperature: Annotated[
         float, typer.Option(min=0, max=2, help="0 always takes the likeliest word.")
     ] = 0.0,
+    top_p: Annotated[float, typer.Option(min=0.01, max=1, help="Pick from the likeliest words only.")] = 1.0,
+    most: Annotated[int, typer.Option("--max-tokens", min=1, help="How long an answer may be.")] = 256,
+    seed: Annotated[int, typer.Option(min=0, help="The same seed picks the same words.")] = 0,
     as_json: Json = False,
 ) -> None:
     """Ask a tuned model one question, with the system prompt it was trained with."""
     job = joblist.get(job_id)
-    if job.backend != "local" or not (job.folder.result() or {}).get("adapter"):
+    if job.backend != "local" or not talk.tuned(job.folder):
         raise JobError("job.no_model", id=job_id, state=job.state)
     system = str(job.folder.asked().get("system", ""))
     messages = [Message("system", system)] if system else []
-    pair = talk.Talk(job.folder.path)
+    sampling = talk.Sampling(temperature, top_p, most, seed)
+    models = talk.Talk()
     answer = ""
     try:
         question = [*messages, Message("user", text)]
-        for piece in pair.reply("base" if base else "tuned", question, temperature=temperature):
+        which = "base" if base else "tuned"
+        for piece in models.reply(job.folder.path, which, question, sampling):
             answer += piece
             if not as_json:
                 typer.echo(piece, nl=False)
     finally:
-        pair.close()
+        models.close()
     _tell(as_json, {"job": job_id, "question": text, "answer": answer}, "")
+
+
+@app.command()
+@one_line
+def score(job_id: JobId, as_json: Json = False) -> None:
+    """Have a tuned model and its base answer all validation rows; compare with the answers in the data."""
+    job = joblist.get(job_id)
+    found = judge.scores(job.folder)
+    if found is None:
+        now = _follow(judge.start(job), quiet=as_json)
+        found = judge.scores(job.folder)
+        if found is None:
+            _tell(as_json, _job(now), _told(now))
+            raise typer.Exit(1)
+    lines = [f"{'':8}{'loss':>8}{'exact':>9}{'chrF':>8}{'ROUGE-L':>9}    {found.rows} rows"]
+    for name, side in (("before", found.base), ("after", found.tuned)):
+        loss = "-" if side.loss is None else f"{side.loss:.3f}"
+        lines.append(f"{name:8}{loss:>8}{side.exact:>9.1%}{side.chrf:>8.1f}{side.rouge_l:>9.1f}")
+    for title, examples in (("most like the data", found.best), ("least like the data", found.worst)):
+        lines += ["", f"{title}:"]
+        for one in examples:
+            lines += [f"  {one.question}", f"    after: {one.tuned}", f"    data:  {one.reference}"]
+    _tell(as_json, asdict(found), "\n".join(lines))
+
+
+@app.command()
+@one_line
+def export(
+    job_id: JobId,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="A new folder; else one in the workspace's exports.")
+    ] = None,
+    merged: Annotated[
+        bool, typer.Option("--merged", help="Add base model and adapter up, too: one ordinary model.")
+    ] = False,
+    dtype: Annotated[
+        str,
+        typer.Option(help="Of the merged numbers: float32, float16, bfloat16; else as the base lies here."),
+    ] = "",
+    lang: Annotated[str, typer.Option(help="The language of the model card: en, zh.")] = "en",
+    to_hub: Annotated[
+        str, typer.Option(metavar="OWNER/NAME", help="Upload it, too: to a private repository of yours.")
+    ] = "",
+    public: Annotated[bool, typer.Option("--public", help="Let everyone see that repository.")] = False,
+    endpoint: Annotated[str, typer.Option(help="Where it is uploaded to.")] = hub.ENDPOINTS[0],
+    token_anywhere: Annotated[
+        bool, typer.Option(help="Send the token to this endpoint, not to huggingface.co alone.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Take a tuned model home: adapter, model card, Modelfile and the code to load it, in one folder."""
+    if dtype not in takehome.DTYPES:
+        raise UsageError("takehome.dtype", dtype=dtype, known=", ".join(filter(None, takehome.DTYPES)))
+    job = joblist.get(job_id)
+    folder = takehome.pack(job, out, lang=words.language_of(lang))
+    if merged:
+        now = _follow(takehome.merge(job, folder, dtype), quiet=as_json)
+        if now.state != "done":
+            _tell(as_json, _job(now), _told(now))
+            raise typer.Exit(1)
+    files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
+    answer, lines = {"job": job.id, "folder": str(folder), "files": files}, [str(folder), *files]
+    if to_hub:
+        from lib.hub.upload import upload
+
+        token = hub.token_from_environment()
+        page = upload(
+            folder,
+            to_hub,
+            endpoint,
+            token=token,
+            anywhere=token_anywhere,
+            private=not public,
+            leave_out=["export.json", "*.zip", ".*"],
+        )
+        answer, lines = answer | {"page": page}, [*lines, page]
+    _tell(as_json, answer, "\n".join(lines))
 
 
 def main() -> None:
@@ -524,8 +750,9 @@ def _follow(job: joblist.Job, *, quiet: bool) -> joblist.Job:
 
 
 def _job(job: joblist.Job) -> dict[str, Any]:
-    plain = {name: getattr(job, name) for name in ("id", "kind", "name", "backend", "state", "attempt")}
-    times = {name: getattr(job, name) for name in ("created", "started", "ended")}
+    names = ("id", "kind", "name", "note", "backend", "state", "attempt")
+    plain = {name: getattr(job, name) for name in names} | {"standing": listed.standing(job).state}
+    times = {name: getattr(job, name) for name in ("since", "created", "started", "ended")}
     return (
         plain
         | times
@@ -538,8 +765,14 @@ def _job(job: joblist.Job) -> dict[str, Any]:
     )
 
 
+def _show(job_id: str, *, as_json: bool) -> None:
+    job = joblist.get(job_id)
+    _tell(as_json, _job(job), _told(job))
+
+
 def _told(job: joblist.Job) -> str:
-    lines = [f"{job.id}: {job.state}"]
+    lines = [f"{job.id}: {listed.standing(job).state}", f"  {job.name}"]
+    lines += [f"  {line}" for line in job.note.splitlines()]
     if job.state == "failed" and job.error:
         lines.append(f"  {words.explain('en', job.error)}")
     result = job.folder.result() or {}

@@ -1,8 +1,9 @@
 """A job's folder on disk: what was asked, how far it is, what came out.
 
     job.json         what was asked; written once, before the job is in the list
-    status.json      the phase it is in and its numbers; replaced as a whole
+    status.json      the phase it is in, since when, and its numbers; replaced as a whole
     metrics.jsonl    one line per logged or evaluated step
+    events.jsonl     one line per change of state, for whoever has the folder and not the list
     log.txt          all that the process printed
     result.json      written last: {"state": "done", …} or {"state": "failed", "key", "facts"}
     stop             present once somebody asked it to stop
@@ -34,6 +35,7 @@ class JobFolder:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        self._phase, self._since = "", 0.0  # what was reported last, and since when it has been so
 
     @classmethod
     def create(cls, path: Path, asked: dict[str, Any]) -> JobFolder:
@@ -80,16 +82,29 @@ class JobFolder:
 
     def report(self, phase: str, **numbers: Any) -> None:
         """Replace `status.json`: the phase's name and the numbers a page shows with it."""
-        write_json(self.path / "status.json", {"phase": phase, "beat": time.time(), **numbers})
+        now = time.time()
+        if phase != self._phase:
+            self._phase, self._since = phase, now
+        said = {"phase": phase, "since": self._since, "beat": now, "pid": os.getpid()}
+        write_json(self.path / "status.json", said | numbers)
 
     def status(self) -> dict[str, Any]:
         """Return the last report, or `{}` before the first."""
         return read_json(self.path / "status.json") or {}
 
+    def is_of_this_attempt(self) -> bool:
+        """Return whether the last report is from the process that works here now, not from one before it."""
+        known = read_json(self.path / "process.json")
+        # compared by process id, not by time: a clock may have been set right in between
+        return isinstance(known, dict) and self.status().get("pid", known.get("pid")) == known.get("pid")
+
     def metric(self, **row: Any) -> None:
         """Append one line to `metrics.jsonl`."""
-        with told(self.path), (self.path / "metrics.jsonl").open("ab") as file:
-            file.write(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
+        self._append("metrics.jsonl", row)
+
+    def event(self, **row: Any) -> None:
+        """Append one line to `events.jsonl`. The list of jobs does, and it knows the events itself."""
+        self._append("events.jsonl", row)
 
     def metrics(self) -> list[dict[str, Any]]:
         """Return the metric rows so far; a line that is still being written is left for next time."""
@@ -122,6 +137,13 @@ class JobFolder:
         result = read_json(self.path / "result.json")
         return result if isinstance(result, dict) else None
 
+    def ended_at(self) -> float | None:
+        """Return when the result was written, in seconds since 1970, or None while there is none."""
+        try:
+            return (self.path / "result.json").stat().st_mtime
+        except FileNotFoundError:
+            return None
+
     def want_stop(self) -> None:
         """Ask the process at work to stop at its next step."""
         with told(self.path):
@@ -141,3 +163,7 @@ class JobFolder:
         except FileNotFoundError:
             return ""
         return text if end <= size else text.partition("\n")[2]
+
+    def _append(self, name: str, row: dict[str, Any]) -> None:
+        with told(self.path), (self.path / name).open("ab") as file:
+            file.write(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))

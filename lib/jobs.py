@@ -1,8 +1,8 @@
-"""The job list, and the runner that works it off.
+"""Jobs: enter, stop, resume and wait for them; and the runner that works the list off.
 
-The list is `jobs.db` (SQLite) in the workspace; beside it each job has a folder (lib/jobfolder.py). The
-runner, `python -m lib.jobs`, is a process of its own: started by whoever finds work waiting, one per
-workspace, gone again after IDLE seconds without work. It starts every job as one more process and watches it.
+The list itself is lib/joblist.py's, and each job has a folder (lib/jobfolder.py). The runner,
+`python -m lib.jobs`, is a process of its own: started by whoever finds work waiting, one per workspace, gone
+again after IDLE seconds without work. It starts every job as one more process and watches it.
 
     queued ──> running ──> done, failed or stopped
        ^          │
@@ -30,8 +30,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Iterator
-from contextlib import closing, contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -41,14 +40,16 @@ import orjson
 import psutil
 from filelock import FileLock, Timeout
 
-from lib import estimate
+from lib import estimate, joblist
 from lib.errors import AppError, JobError, UsageError, WorkspaceError
 from lib.jobfolder import JobFolder
-from lib.workspace import free_bytes, inside, new_id, room, root, told
+from lib.joblist import ENDED, STATES, Event, Job, events, set_state
+from lib.workspace import new_id, room, root, told
+
+# What callers find here of the list: they need not know where the line between the two modules runs.
+__all__ = ["ENDED", "STATES", "Event", "Job", "events", "set_state"]
 
 ROOT = Path(__file__).resolve().parent.parent
-STATES = ("queued", "running", "done", "failed", "stopped")
-ENDED = ("done", "failed", "stopped")
 DATA = ("train.jsonl", "validation.jsonl", "manifest.json")
 
 ATTEMPTS = 3  # a job that has died three times at the same place will do so a fourth time
@@ -68,7 +69,7 @@ BUSY = 75  # exit code of a job process that found another one at work in its fo
 class Kind:
     """One kind of job.
 
-    Of all jobs in a `lane` one runs at a time, oldest first. `grace`: seconds from the wish to stop until the
+    Of all jobs in a `lane` one runs at a time. `grace`: seconds from the wish to stop until the
     process is told by signal. `command`: what follows the Python interpreter; the job's folder comes last.
     """
 
@@ -81,41 +82,13 @@ class Kind:
 # seconds (43 tokens a second, rows of up to 256; measured 2026-11). The others look several times a second.
 KINDS: dict[str, Kind] = {
     "train": Kind(lane="compute", grace=30),
+    "score": Kind(lane="compute", grace=30),
+    "merge": Kind(lane="compute", grace=30),
     "download": Kind(lane="network", grace=5),
     "survey": Kind(lane="look", grace=5),
     "examine": Kind(lane="look", grace=5),
     "convert": Kind(lane="disk", grace=5),
 }
-
-
-@dataclass(frozen=True, slots=True)
-class Job:
-    """One job as it is now.
-
-    Times are seconds since 1970: `created`, `started` (the last attempt), `ended`; None for what is to come.
-    `error` is `{"key", "facts"}` of a failed job. `folder` is where all of it lies.
-    """
-
-    id: str
-    kind: str
-    name: str
-    backend: str
-    state: str
-    created: float
-    started: float | None
-    ended: float | None
-    attempt: int
-    error: dict[str, Any] | None
-    folder: JobFolder
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """One change of state: when, to what, and why where that needs saying (`died`, `again`)."""
-
-    at: float
-    state: str
-    note: str
 
 
 def submit(
@@ -146,43 +119,18 @@ def keep(
     return _enter(kind, name, asked, backend, data)
 
 
-def set_state(job_id: str, state: str) -> Job:
-    """Set the state of a kept job. Raises `JobError` for a job of this computer: it knows its own."""
-    if state not in STATES:
-        raise UsageError("job.unknown_state", state=state, known=", ".join(STATES))
-    with _list(write=True) as db:
-        row = _row(db, job_id)
-        if row["backend"] == "local":
-            raise JobError("job.knows_its_state", name=row["name"])
-        if row["state"] != state:
-            _move(db, row, state)
-    return get(job_id)
-
-
 def get(job_id: str) -> Job:
     """Return a job as it is now. Raises `JobError` where there is none with this id."""
-    with _list() as db:
-        job = _job(_row(db, job_id))
+    job = joblist.get(job_id)
     _wake([job])
     return job
 
 
-def listing(kind: str = "") -> list[Job]:
-    """Return all jobs, or those of a kind, newest first."""
-    with _list() as db:
-        rows = db.execute("select * from job where ? in ('', kind) order by rowid desc", (kind,)).fetchall()
-    jobs = [_job(row) for row in rows]
+def listing(kind: str = "", sought: str = "") -> list[Job]:
+    """Return all jobs, or those of a kind, newest first; with `sought`, as `joblist.listing` finds them."""
+    jobs = joblist.listing(kind, sought)
     _wake(jobs)
     return jobs
-
-
-def events(job_id: str) -> list[Event]:
-    """Return a job's changes of state, oldest first."""
-    with _list() as db:
-        rows = db.execute(
-            "select at, state, note from event where job = ? order by seq", (job_id,)
-        ).fetchall()
-    return [Event(**row) for row in rows]
 
 
 def stop(job_id: str) -> Job:
@@ -190,13 +138,13 @@ def stop(job_id: str) -> Job:
 
     A process that does not stop by itself within its kind's grace is ended by signal.
     """
-    with _list(write=True) as db:
-        row = _row(db, job_id)
+    with joblist.opened(write=True) as db:
+        row = joblist.row_of(db, job_id)
         if row["backend"] != "local":
             raise JobError("job.stop_there", name=row["name"])
         if row["state"] == "queued":
-            _move(db, row, "stopped")
-    folder = _folder(row["id"])
+            joblist.change(db, row, "stopped")
+    folder = joblist.folder_of(row["id"])
     with contextlib.suppress(FileNotFoundError):  # a deleted folder: the runner ends its process
         if row["state"] == "queued" and folder.path.is_dir():
             folder.halt()
@@ -220,18 +168,25 @@ def wait(job_id: str, *, seen: Callable[[Job], None] | None = None) -> Job:
 def resume(job_id: str) -> Job:
     """Queue a stopped or failed job again; its process goes on from what it finds in the folder."""
     _await_the_list(job_id)
-    with _list(write=True) as db:
-        row = _row(db, job_id)
+    with joblist.opened(write=True) as db:
+        row = joblist.row_of(db, job_id)
         if row["backend"] != "local" or row["state"] not in ("stopped", "failed"):
             raise JobError("job.cannot_resume", name=row["name"])
-        folder = _folder(row["id"])
+        folder = joblist.folder_of(row["id"])
         folder.asked()
         for name in ("stop", "result.json"):
             (folder.path / name).unlink(missing_ok=True)
-        _move(db, row, "queued", note="again")
+        joblist.change(db, row, "queued", note="again")
+        joblist.to_the_end(db, row["id"])  # those that waited meanwhile go first, unless it is moved
         db.execute("update job set attempt = 0, deaths = 0 where id = ?", (row["id"],))
     start_runner()
     return get(job_id)
+
+
+def delete(job_id: str) -> int:
+    """Delete a job that is not running, and its folder; return how many bytes that freed."""
+    _await_the_list(job_id)
+    return joblist.delete(job_id)
 
 
 def measured_speed(model: dict[str, str]) -> float | None:
@@ -318,11 +273,11 @@ class _Runner:
 
     def look(self) -> bool:
         """Bring the list in line with what is so, start what can start; return whether there is work."""
-        with _list() as db:
+        with joblist.opened() as db:
             rows = db.execute("select * from job where backend = 'local' and state = 'running'").fetchall()
         for row in rows:
             self.guarded(self.settle, row)
-        with _list() as db:
+        with joblist.opened() as db:
             free = db.execute(
                 "select lane from job where backend = 'local' and state in ('queued', 'running')"
                 " group by lane having max(state = 'running') = 0"
@@ -346,20 +301,16 @@ class _Runner:
             self.end(row, "failed", unexpected(error))
 
     def claim(self, lane: str) -> sqlite3.Row | None:
-        with _list(write=True) as db:
-            row: sqlite3.Row | None = db.execute(
-                "select * from job where backend = 'local' and state = 'queued' and lane = ?"
-                " order by rowid limit 1",
-                (lane,),
-            ).fetchone()
+        with joblist.opened(write=True) as db:
+            row = joblist.next_waiting(db, lane)
             if row is not None:
                 db.execute("update job set attempt = attempt + 1 where id = ?", (row["id"],))
-                _move(db, row, "running")
-                row = _row(db, row["id"])
+                joblist.change(db, row, "running")
+                row = joblist.row_of(db, row["id"])
         return row
 
     def start(self, row: sqlite3.Row) -> None:
-        folder = _folder(row["id"])
+        folder = joblist.folder_of(row["id"])
         folder.asked()
         lock = FileLock(folder.path / "job.lock")
         try:
@@ -373,7 +324,7 @@ class _Runner:
 
     def settle(self, row: sqlite3.Row) -> None:
         """Find out whether a running job still runs; if not, say how it ended or queue it again."""
-        folder = _folder(row["id"])
+        folder = joblist.folder_of(row["id"])
         kid = self.kids.get(row["id"])
         code = kid.poll() if kid else None
         if code == BUSY:
@@ -385,7 +336,7 @@ class _Runner:
         # The lock tells where a clock that was set right has shifted every process's start time. It is not
         # tried before the process has named itself, so that our trying it cannot keep that process out.
         at_work = process is not None or starting or (kid is None and not unheard and _locked(folder))
-        ended = _ending(folder)  # asked after the process: a result is there before its process goes
+        ended = joblist.ending(folder)  # asked after the process: a result is there before its process goes
         if at_work:
             if ended and self.waited("leaving", row) > LEAVING:
                 self.signal(process, kill=True)
@@ -409,11 +360,11 @@ class _Runner:
         deaths = 1 if reached > row["furthest"] else row["deaths"] + 1
         if deaths >= ATTEMPTS:
             raise JobError("job.died", attempts=deaths)
-        (_folder(row["id"]).path / "result.json").unlink(missing_ok=True)
-        with _list(write=True) as db:
+        (joblist.folder_of(row["id"]).path / "result.json").unlink(missing_ok=True)
+        with joblist.opened(write=True) as db:
             values = (deaths, max(reached, row["furthest"]), row["id"])
             db.execute("update job set deaths = ?, furthest = ? where id = ?", values)
-            _move(db, row, "queued", note="died")
+            joblist.change(db, row, "queued", note="died")
         self.forget(row)
 
     def hurry(self, row: sqlite3.Row, process: psutil.Process | None) -> None:
@@ -438,15 +389,15 @@ class _Runner:
         return time.monotonic() - self.since.setdefault((what, row["id"]), time.monotonic())
 
     def end(self, row: sqlite3.Row, state: str, error: Any = None, *, told_already: bool = False) -> None:
-        folder = _folder(row["id"])
+        folder = joblist.folder_of(row["id"])
         if not told_already and (folder.path / "job.json").is_file():
             if state == "stopped":
                 folder.halt()
             else:
                 folder.fail(error)
         told_error = error.as_json() if isinstance(error, AppError) else error
-        with _list(write=True) as db:
-            _move(db, row, state, error=told_error)
+        with joblist.opened(write=True) as db:
+            joblist.change(db, row, state, error=told_error)
         self.forget(row)
 
     def forget(self, row: sqlite3.Row) -> None:
@@ -459,51 +410,7 @@ def unexpected(error: BaseException) -> JobError:
     return JobError("job.unexpected", error=f"{type(error).__name__}: {error}"[:300])
 
 
-SCHEMA = """
-create table if not exists job(
-    id text primary key, kind text, name text, backend text, lane text, grace real, command text,
-    state text, created real, started real, ended real, error text,
-    attempt integer default 0, deaths integer default 0, furthest real default 0);
-create index if not exists job_state on job(state);
-create table if not exists event(seq integer primary key, job text, at real, state text, note text);
-create index if not exists event_job on event(job, seq);
-pragma user_version = 1;
-"""
-
 _started: list[subprocess.Popen[bytes]] = []
-
-
-@contextmanager
-def _list(*, write: bool = False) -> Iterator[sqlite3.Connection]:
-    """Open the list; with `write`, all of the block happens or none of it."""
-    path = root() / "jobs.db"
-    try:
-        with closing(sqlite3.connect(path, timeout=30, isolation_level=None)) as db:
-            db.row_factory = sqlite3.Row
-            if db.execute("pragma user_version").fetchone()[0] == 0:
-                with FileLock(path.with_suffix(".lock")):  # two at once cannot both switch to WAL
-                    db.execute("pragma journal_mode = wal")
-                    db.executescript(SCHEMA)
-            if not write:
-                yield db
-                return
-            db.execute("begin immediate")
-            try:
-                yield db
-                db.execute("commit")
-            except BaseException:
-                if db.in_transaction:
-                    db.execute("rollback")
-                raise
-    except sqlite3.DatabaseError as error:
-        name = getattr(error, "sqlite_errorname", "")
-        if name == "SQLITE_FULL":
-            raise WorkspaceError("workspace.disk_full", path=str(path), free=free_bytes(path)) from error
-        if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
-            raise WorkspaceError("workspace.not_writable", path=str(path)) from error
-        if name.startswith(("SQLITE_NOTADB", "SQLITE_CORRUPT")):
-            raise WorkspaceError("job.list_broken", path=str(path)) from error
-        raise
 
 
 def _enter(
@@ -522,15 +429,10 @@ def _enter(
             _link(data, folder.path / "data")
         if before:
             before(folder)
-        values = (path.name, kind, name, backend, row.lane, row.grace, orjson.dumps(row.command), time.time())
-        with _list(write=True) as db:
-            db.execute(
-                "insert into job(id, kind, name, backend, lane, grace, command, created)"
-                " values(?, ?, ?, ?, ?, ?, ?, ?)",
-                values,
-            )
-            _move(db, _row(db, path.name), "queued")
-            return _job(_row(db, path.name))
+        values = {"id": path.name, "kind": kind, "name": name, "backend": backend, "created": time.time()}
+        values |= {"lane": row.lane, "grace": row.grace, "command": orjson.dumps(row.command)}
+        with joblist.opened(write=True) as db:
+            return joblist.as_job(joblist.enter(db, values))
     except BaseException:
         shutil.rmtree(path, ignore_errors=True)
         raise
@@ -547,75 +449,13 @@ def _link(source: Path, target: Path) -> None:
                     shutil.copyfile(source / name, target / name)
 
 
-def _row(db: sqlite3.Connection, job_id: str) -> sqlite3.Row:
-    row: sqlite3.Row | None = db.execute("select * from job where id = ?", (job_id,)).fetchone()
-    if row is None:
-        raise JobError("job.unknown", id=job_id)
-    return row
-
-
-def _move(db: sqlite3.Connection, row: sqlite3.Row, state: str, *, note: str = "", error: Any = None) -> None:
-    now = time.time()
-    facts = {"id": row["id"], "state": state, "error": orjson.dumps(error) if error else None, "now": now}
-    db.execute(
-        "update job set state = :state, error = :error, started = iif(:state = 'running', :now, started),"
-        " ended = iif(:state in ('queued', 'running'), null, :now) where id = :id",
-        facts,
-    )
-    db.execute("insert into event(job, at, state, note) values(?, ?, ?, ?)", (row["id"], now, state, note))
-
-
-def _folder(job_id: str) -> JobFolder:
-    return JobFolder(inside(room("jobs"), job_id))
-
-
-def _job(row: sqlite3.Row) -> Job:
-    """Read a row together with its folder, which knows of an end before the list does."""
-    folder = _folder(row["id"])
-    state, error = row["state"], orjson.loads(row["error"]) if row["error"] else None
-    try:
-        folder.asked()
-    except (JobError, OSError):
-        state, error = "failed", JobError("job.folder_broken", folder=str(folder.path)).as_json()
-    else:
-        if state == "running" and row["backend"] == "local":
-            state, error = _ending(folder) or (state, error)
-    return Job(
-        id=row["id"],
-        kind=row["kind"],
-        name=row["name"],
-        backend=row["backend"],
-        state=state,
-        created=row["created"],
-        started=row["started"],
-        ended=row["ended"],
-        attempt=row["attempt"],
-        error=error,
-        folder=folder,
-    )
-
-
-def _ending(folder: JobFolder) -> tuple[str, dict[str, Any] | None] | None:
-    """Return how a job ended, or None where it did not.
-
-    One that stopped though nobody had asked it to was told so by a computer shutting down: it is to go on.
-    """
-    result = folder.result()
-    if result is None or result.get("state") not in ENDED:
-        return None
-    if result["state"] == "stopped" and not folder.stop_wanted():
-        return None
-    failed = result["state"] == "failed"
-    return result["state"], {"key": result.get("key"), "facts": result.get("facts") or {}} if failed else None
-
-
 def _await_the_list(job_id: str) -> None:
     """Wait until the list says of an end what the folder knows already, and the page has shown."""
     until = time.monotonic() + LEAVING
     while time.monotonic() < until:
-        with _list() as db:
-            row = _row(db, job_id)
-        if row["state"] != "running" or _ending(_folder(row["id"])) is None:
+        with joblist.opened() as db:
+            row = joblist.row_of(db, job_id)
+        if row["state"] != "running" or joblist.ending(joblist.folder_of(row["id"])) is None:
             return
         start_runner()
         time.sleep(TICK)
@@ -640,7 +480,7 @@ def _locked(folder: JobFolder) -> bool:
 
 
 def _waiting() -> bool:
-    with _list() as db:
+    with joblist.opened() as db:
         return bool(
             db.execute(
                 "select 1 from job where backend = 'local' and state in ('queued', 'running') limit 1"

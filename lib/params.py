@@ -1,7 +1,7 @@
 """The hyperparameters: one row each, with its default, its stops and where the numbers come from.
 
-To add one: a row in PARAMS, an entry `[param.NAME]` in each language, and, where the trainer reads it, one
-line in `lib/trainer/train.py`. The page, the command line and the checks follow from the row.
+To add one: a row in PARAMS, an entry `[param.NAME]` in each language, and, where the trainer reads it, a
+field in `lib/trainer/settings.py`. The page, the command line and the checks follow from the row.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from lib.errors import UsageError
+from lib.trainer.settings import CHOICES, MOST_ACCUMULATED, SHORTEST
 
 Settings = dict[str, float]
 Ranges = Mapping[str, tuple[float, float]]
@@ -17,20 +18,32 @@ Ranges = Mapping[str, tuple[float, float]]
 
 @dataclass(frozen=True, slots=True)
 class Param:
-    """One hyperparameter. `stops` are the values a slider offers, ascending; `main` ones come first."""
+    """One hyperparameter. `stops` are the values a slider offers, ascending; `main` ones come first.
+
+    A choice among named things has the names in `choices` (texts `param.NAME.choice.CHOICE`); its values are
+    their places there.
+    """
 
     name: str
     default: float
     stops: tuple[float, ...]
     main: bool = False
     whole: bool = True
+    choices: tuple[str, ...] = ()
 
     def show(self, value: float) -> str:
-        """Return the value as a person writes it: `2e-4`, `16`, `0.05`."""
+        """Return the value as a person writes it: `2e-4`, `16`, `0.05`, `dora`."""
+        if self.choices:
+            return self.choices[int(value)]
         if self.name == "learning_rate":
             digits, power = f"{value:.0e}".split("e")
             return f"{digits}e{int(power)}"
         return f"{value:g}"
+
+
+def _choice(name: str, default: str) -> Param:
+    names = CHOICES[name]
+    return Param(name, names.index(default), tuple(range(len(names))), choices=names)
 
 
 # Defaults for LoRA on a real model. Sources, read 2026-11:
@@ -55,10 +68,16 @@ PARAMS: dict[str, Param] = {
         Param("lora_rank", 16, (1, 2, 4, 8, 16, 32, 64)),
         Param("lora_alpha", 32, (1, 2, 4, 8, 16, 32, 64, 128)),
         Param("lora_dropout", 0.05, (0, 0.05, 0.1, 0.2, 0.3, 0.5), whole=False),
-        Param("max_length", 1024, (64, 128, 256, 512, 1024, 2048, 4096)),
-        Param("accumulation", 1, (1, 2, 4, 8, 16)),
+        Param("max_length", 1024, (SHORTEST, 128, 256, 512, 1024, 2048, 4096)),
+        Param("accumulation", 1, (1, 2, 4, 8, 16, MOST_ACCUMULATED)),
         Param("warmup_ratio", 0.05, (0, 0.03, 0.05, 0.1, 0.2), whole=False),
         Param("seed", 0, tuple(range(10))),
+        _choice("too_long", "cut"),
+        Param("early_stopping", 0, (0, 2, 3, 5, 10)),
+        _choice("keep", "last"),
+        _choice("method", "lora"),
+        _choice("gradient_checkpointing", "auto"),
+        _choice("quantised", "no"),
     )
 }
 
@@ -94,10 +113,15 @@ def checked(settings: Mapping[str, str | float], ranges: Ranges) -> Settings:
         if name not in ranges:
             raise UsageError("params.unknown", name=name, known=", ".join(n for n in PARAMS if n in ranges))
         low, high = ranges[name]
+        choices = PARAMS[name].choices
+        if choices and given in choices:
+            given = choices.index(str(given))
         try:
             value = float(given)
         except ValueError:
             value = float("nan")
+        if choices and value not in PARAMS[name].stops:
+            raise UsageError("params.no_choice", name=name, value=str(given), known=", ".join(choices))
         whole = PARAMS[name].whole
         if not low <= value <= high or (whole and value != int(value)):
             raise UsageError(

@@ -26,6 +26,7 @@ from lib.jobs import BUSY, unexpected
 from lib.workspace import inside, room
 
 TRAINER = ("torch", "transformers", "trl", "peft", "accelerate", "datasets")  # packages, in requirements.txt
+SCORES = ("sacrebleu", "rouge_score")  # what scoring needs besides
 # Weights as safetensors only: the other kinds can carry code that runs when they are loaded.
 MODEL_FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "*.tiktoken")
 
@@ -122,12 +123,32 @@ def train(folder: JobFolder, asked: Asked) -> Command:
     return command
 
 
+def score(folder: JobFolder, asked: Asked) -> Command:
+    """Return the command that answers and scores the validation rows of a training job."""
+    del asked
+    missing = missing_packages((*TRAINER, *SCORES))
+    if missing:
+        raise ModelError("trainer.not_installed", package=", ".join(missing))
+    return [sys.executable, "-m", "lib.trainer.score", str(folder.path)]
+
+
+def merge(folder: JobFolder, asked: Asked) -> Command:
+    """Return the command that merges a training job's adapter into its base model."""
+    del asked
+    missing = missing_packages()
+    if missing:
+        raise ModelError("trainer.not_installed", package=", ".join(missing))
+    return [sys.executable, "-m", "lib.trainer.merge", str(folder.path)]
+
+
 WORK: dict[str, Callable[[JobFolder, Asked], Command | None]] = {
     "download": download,
     "survey": survey,
     "examine": examine,
     "convert": convert,
     "train": train,
+    "score": score,
+    "merge": merge,
 }
 
 
@@ -147,9 +168,9 @@ def _bytes(folder: JobFolder, phase: str, path: Path) -> Callable[[int], None]:
     return lambda done: told(done, total)
 
 
-def missing_packages() -> list[str]:
+def missing_packages(names: Sequence[str] = TRAINER) -> list[str]:
     """Return which packages of the local trainer are not installed; looks without importing any."""
-    return [name for name in TRAINER if find_spec(name) is None]
+    return [name for name in names if find_spec(name) is None]
 
 
 def model_folder(model: dict[str, str]) -> Path:

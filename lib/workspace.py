@@ -4,8 +4,11 @@
       datasets/ID/       what was downloaded or uploaded, with dataset.json
       conversions/ID/    train.jsonl, validation.jsonl, set_aside.jsonl, manifest.json
       jobs/ID/           one folder per job (lib/jobfolder.py)
-      jobs.db, runner/   the list of jobs, and the folder of the process that works it off (lib/jobs.py)
+      jobs.db, runner/   the list of jobs (lib/joblist.py), and the folder of the process that works it off
+      exports/           zip files of jobs, as the page packed them
       models/            base models fetched from the Hub
+      votes/             which of two models was found better, blind (lib/votes.py)
+      exports/ID/        tuned models to take home (lib/takehome.py)
       visit.json         where the visitor was, for "continue where you left"
 
 Every file is written beside its final name and renamed into place, so a crash leaves the old file or
@@ -40,7 +43,7 @@ def root() -> Path:
 
 
 def room(name: str) -> Path:
-    """Return one of the folders `datasets`, `conversions`, `jobs`, `models`, made if missing."""
+    """Return one of the folders above, such as `datasets`, made if missing."""
     folder = root() / name
     with told(folder):
         folder.mkdir(exist_ok=True)

@@ -12,6 +12,9 @@ from typing import Any
 import pytest
 
 from lib import convert, formats
+from tests.tiny import tiny, tokenizer, whole
+
+__all__ = ["tiny", "tokenizer", "whole"]
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -19,9 +19,12 @@ from typing import Any
 import pytest
 import requests
 
-from lib import backends, jobs, records
+from lib import backends, joblist, jobs, records
+from lib.jobfolder import JobFolder
+from lib.workspace import root
 from tests.conftest import ROOT
 from tests.fakehub import FakeHub
+from tests.finished import finished
 
 playwright = pytest.importorskip("playwright.sync_api")
 from axe_playwright_python.sync_playwright import Axe  # noqa: E402
@@ -533,4 +536,37 @@ def test_a_killed_app_finds_its_running_job_again(
     page = visit(browser, f"{server.url}/jobs")
     expect(page.get_by_text("long").first).to_be_visible()
     press(page, f"stop_{job.id}")
-    expect(page.locator(".stMarkdownBadge").filter(has_text="Stopped")).to_be_visible(timeout=60_000)
+    expect(page.locator(".stMarkdownBadge").filter(has_text="Stopped").first).to_be_visible(timeout=60_000)
+
+
+# Notes what would be shown, in place of the browser's own, which a headless one never allows.
+NOTED = """() => {
+  window.told = []
+  window.Notification = class {
+    static permission = "granted"
+    static requestPermission() { return Promise.resolve("granted") }
+    constructor(title, options) { window.told.push(`${title}: ${options.body}`) }
+  }
+}"""
+
+
+def test_a_run_that_ends_is_told_outside_the_page(server: Server, browser: Browser) -> None:
+    held = JobFolder(root() / "runner")
+    held.path.mkdir(parents=True, exist_ok=True)
+    with held.working():  # nobody else starts, or ends, what is only there to be looked at
+        job = finished("green tea", state="running")
+        try:
+            page = visit(browser, f"{server.url}/jobs")
+            page.evaluate(NOTED)
+            key(page, "notify").locator("label").first.click()
+            settle(page)
+            assert page.evaluate("window.told") == []
+            (job.folder.path / "stop").touch()
+            job.folder.halt(step=40)
+            page.wait_for_function("window.told.length > 0")
+            assert page.evaluate("window.told") == ["green tea: Stopped"]
+            assert page.strangers == []  # type: ignore[attr-defined]
+        finally:
+            with joblist.opened(write=True) as db:
+                joblist.change(db, joblist.row_of(db, job.id), "stopped")
+            (held.path / "process.json").unlink()

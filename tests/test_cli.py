@@ -14,6 +14,7 @@ import pytest
 from lib import words
 from tests.conftest import ROOT
 from tests.fakehub import FakeHub
+from tests.finished import finished
 
 SAMPLE = sorted((ROOT / "lib" / "sample").glob("*.json"))
 
@@ -95,6 +96,30 @@ def test_before_a_download_one_can_ask_and_look(tmp_path: Path) -> None:
         assert seen["file"] == "all.json"
         assert seen["head"][0]["value"] == rows[0]
         assert not (tmp_path / "got").exists()
+
+
+def test_the_job_list_is_kept_in_order(tmp_path: Path) -> None:
+    first, second = finished("tea", validation=(3.0, 1.5)), finished("tea", {"learning_rate": 1e-4})
+    assert answer("jobs", "rename", first.id, "green tea")["name"] == "green tea"
+    assert answer("jobs", "note", first.id, "the best")["note"] == "the best"
+    assert [row["id"] for row in answer("jobs", "list", "--search", "BEST")] == [first.id]
+    assert len(answer("jobs", "list")) == 2
+    told = answer("jobs", "compare", first.id, second.id)
+    assert [(one["letter"], one["what"], one["how"]) for one in told["differences"]] == [
+        ("B", "learning_rate", "half")
+    ]
+    assert (told["best"]["why"], told["best"]["letter"]) == ("lowest", "B")
+    out = run("jobs", "compare", first.id, second.id).stdout
+    assert "B used half the learning rate of A (1e-4 instead of 2e-4)." in out
+    packed = answer("jobs", "export", first.id, "--out", tmp_path / "tea.zip")
+    assert packed["bytes"] == (tmp_path / "tea.zip").stat().st_size
+    freed = answer("jobs", "delete", first.id)["freed"]
+    assert freed > 0 and not first.folder.path.exists()
+    assert [row["id"] for row in answer("jobs", "list")] == [second.id]
+    for args in (("show", first.id), ("move", second.id, "first"), ("resume", second.id)):
+        assert run("jobs", *args, code=1).stderr.startswith("firsttune: ")
+    for args in (("move", second.id, "sideways"), ("compare", second.id), ("rename", second.id, "")):
+        assert run("jobs", *args, code=2).stderr.startswith("firsttune: ")
 
 
 @pytest.mark.parametrize(

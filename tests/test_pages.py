@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +10,22 @@ import orjson
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from lib import check, conversions, convert, datasets, edits, formats, jobs, words, workspace
+from lib import check, conversions, convert, datasets, edits, formats, joblist, jobs, words, workspace
+from lib.jobfolder import JobFolder
 from lib.ui import nav, table
 from lib.ui.state import KEY, State
 from tests.conftest import ROOT
+from tests.finished import finished
+
+
+@pytest.fixture
+def holding_the_runner() -> Iterator[None]:
+    """Be the runner in name, so that nobody starts one and what waits goes on waiting."""
+    folder = JobFolder(workspace.root() / "runner")
+    folder.path.mkdir(parents=True)
+    with folder.working():
+        yield
+        (folder.path / "process.json").unlink()
 
 
 def app(lang: str = "en") -> AppTest:
@@ -377,6 +390,144 @@ def test_two_jobs_of_one_name_are_told_apart(tmp_path: Path) -> None:
     assert len(set(picked.options)) == 2
     picked.set_value(second.id).run()
     assert me(at).job == second.id
+
+
+def watched(job: jobs.Job, lang: str = "en") -> AppTest:
+    """Open the page of jobs with one of them chosen."""
+    at = app(lang)
+    me(at).job = job.id
+    return visit(at, "jobs")
+
+
+def shown(at: AppTest) -> str:
+    """Return all text of the page."""
+    found = [*at.markdown, *at.caption, *at.text, *at.header, *at.code]
+    return "\n".join(str(element.value) for element in found)
+
+
+@pytest.mark.parametrize("lang", list(words.languages()))
+def test_a_finished_run_is_drawn_and_read(lang: str) -> None:
+    at = watched(finished("tea", validation=(3.0, 1.0, 1.2, 1.5)), lang)
+    facts = {"first": 3.0, "best": 1.0, "last": 1.5, "epoch": 4 / 3}
+    assert words.say(lang, "reading.memorising", **facts) in shown(at)
+    assert words.say(lang, "state.done") in shown(at)
+    assert "1,000" in tiles(at)
+    assert at.get("vega_lite_chart")
+    at.slider(key="smoothing").set_value(0.0).run()
+    at.toggle(key="log_scale").set_value(True).run()
+    assert not at.exception
+    assert (me(at).smoothing, me(at).log_scale) == (0.0, True)
+    assert me(visit(app(lang), "jobs")).log_scale
+
+
+def test_a_run_is_named_and_noted_and_found_by_both() -> None:
+    other, job = finished("coffee"), finished("tea")
+    at = watched(job)
+    at.text_input(key=f"name_{job.id}").set_value("green tea").run()
+    at.text_area(key=f"note_{job.id}").set_value("the best [x](y)").run()
+    assert not at.exception
+    now = jobs.get(job.id)
+    assert (now.name, now.note) == ("green tea", "the best [x](y)")
+    assert at.text[0].value == "the best [x](y)"  # as text, never as Markdown
+    at.text_input(key="run_sought").set_value("BEST").run()
+    assert one(at.radio, "job").options == ["green tea"]
+    at.text_input(key="run_sought").set_value("coffee").run()
+    assert one(at.radio, "job").options == ["coffee"]
+    assert me(at).job == job.id  # it stays chosen while the search hides it
+    one(at.radio, "job").set_value(other.id).run()
+    assert me(at).job == other.id
+    at.text_input(key="run_sought").set_value("nowhere").run()
+    assert not at.exception and not [radio for radio in at.radio if radio.key == "job"]
+    at.text_input(key=f"name_{other.id}").set_value("x" * 500).run()
+    assert len(at.error) == 1
+
+
+def test_a_run_is_deleted_and_another_is_shown() -> None:
+    other, job = finished("other"), finished("tea")
+    at = watched(job)
+    at.button(key=f"delete_now_{job.id}").click().run()
+    assert not at.exception
+    assert [each.id for each in jobs.listing()] == [other.id]
+    assert me(at).job == other.id
+    at.button(key=f"delete_now_{other.id}").click().run()
+    assert at.button(key="empty_settings")
+
+
+def test_a_run_is_packed_and_fetched() -> None:
+    job = finished("tea")
+    at = watched(job)
+    assert not at.get("download_button")
+    at.button(key=f"pack_{job.id}").click().run()
+    assert not at.exception
+    assert at.get("download_button")
+    assert joblist.exported(job).stat().st_size > 500
+    at.button(key=f"delete_now_{job.id}").click().run()
+    assert not joblist.exported(job).exists()
+
+
+def test_waiting_runs_are_put_in_order(holding_the_runner: None) -> None:
+    first, second, third = (finished(name, state="queued") for name in "abc")
+    at = watched(third)
+    at.button(key=f"first_{third.id}").click().run()
+    assert joblist.queue(first) == [third.id, first.id, second.id]
+    assert at.button(key=f"up_{third.id}").disabled
+    at.button(key=f"down_{third.id}").click().run()
+    assert joblist.queue(first) == [first.id, third.id, second.id]
+
+
+def test_a_stopped_run_goes_on(holding_the_runner: None) -> None:
+    job = finished("tea", state="stopped")
+    at = watched(job)
+    at.button(key=f"resume_{job.id}").click().run()
+    assert not at.exception
+    assert jobs.get(job.id).state == "queued"
+    assert [event.note for event in jobs.events(job.id)][-1] == "again"
+
+
+def test_again_fills_the_settings_page() -> None:
+    name = converted()
+    asked = {"learning_rate": 1e-3, "epochs": 6, "batch_size": 2, "seed": 3}
+    job = finished("tea", asked, model={"kind": "hub", "id": "org/model", "revision": "v2"})
+    at = watched(job)
+    me(at).conversion = name
+    me(at).place, me(at).model = "siliconflow", "practice"
+    at.button(key=f"again_{job.id}").click().run()
+    assert not at.exception
+    at = visit(at, "settings")
+    assert (me(at).place, me(at).model, me(at).model_hub) == ("local", "hub", "org/model@v2")
+    assert {key: me(at).settings[key] for key in asked} == asked
+    assert one(at.select_slider, "param_epochs").value == 6
+    practice = finished("tea", {"epochs": 10})
+    at = watched(practice)
+    at.button(key=f"again_{practice.id}").click().run()
+    at = visit(at, "settings")
+    assert me(at).model == "practice"
+    assert one(at.select_slider, "param_epochs").value == 10
+
+
+@pytest.mark.parametrize("lang", list(words.languages()))
+def test_runs_are_compared_over_each_other(lang: str) -> None:
+    runs = [
+        finished("tea", validation=(3.0, 1.5)),
+        finished("tea", {"learning_rate": 1e-4}, validation=(3.0, 0.9)),
+    ]
+    at = watched(runs[0], lang)
+    at.multiselect(key="compared").set_value([job.id for job in runs]).run()
+    assert not at.exception
+    facts = {"letter": "B", "loss": 0.9, "other": "A", "other_loss": 1.5}
+    assert words.say(lang, "contrast.best.lowest", **facts) in shown(at)
+    assert "1e-4" in shown(at) and "2e-4" in shown(at)
+    assert len(at.get("vega_lite_chart")) == 3
+    assert at.dataframe[0].value.shape == (2, 9)
+    third = finished("tea", validation=(3.0, 1.2))
+    at.run()
+    at.multiselect(key="compared").set_value([job.id for job in (*runs, third)]).run()
+    assert at.dataframe[0].value.shape == (3, 9)
+    jobs.delete(runs[1].id)
+    at.run()
+    assert not at.exception
+    assert set(me(at).compared) == {runs[0].id, third.id}
+    assert at.dataframe[0].value.shape == (2, 9)
 
 
 def test_starting_afresh_forgets_choices_and_keeps_files() -> None:

@@ -13,91 +13,25 @@ from pathlib import Path
 from typing import IO, Any
 
 import pytest
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
 from lib.errors import ModelError
 from lib.jobfolder import JobFolder
 from lib.trainer import checkpoints, data, failure
-
-ROOT = Path(__file__).parent.parent
-SYSTEM = "{{ '<|im_start|>' + m['role'] + '\n' + m['content'] + '<|im_end|>\n' }}"
-UNMARKED = (
-    "{% for m in messages %}" + SYSTEM + "{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
+from tests.tiny import (
+    LEARNED,
+    MARKED,
+    ROOT,
+    SYSTEM,
+    TURNS,
+    UNMARKED,
+    again,
+    job,
+    loss_of,
+    start,
+    train,
+    until,
+    write,
 )
-MARKED = (
-    "{% for m in messages %}{{ '<|im_start|>' + m['role'] + '\n' }}{% if m['role'] == 'assistant' %}"
-    "{% generation %}{{ m['content'] + '<|im_end|>' }}{% endgeneration %}{{ '\n' }}"
-    "{% else %}{{ m['content'] + '<|im_end|>\n' }}{% endif %}{% endfor %}"
-    "{% if add_generation_prompt %}{{ '<|im_start|>assistant\n' }}{% endif %}"
-)
-TURNS = [
-    {"role": "system", "content": "Be kind."},
-    {"role": "user", "content": "What is tea? \u8336\u662f\u4ec0\u4e48\uff1f"},
-    {"role": "assistant", "content": "Tea is a drink. \u8336\u662f\u996e\u6599\u3002"},
-    {"role": "user", "content": "And tea is a drink, is it?"},
-    {"role": "assistant", "content": "Yes."},
-]
-LEARNED = ["Tea is a drink. \u8336\u662f\u996e\u6599\u3002<|im_end|>", "Yes.<|im_end|>"]
-SETTINGS = {
-    "learning_rate": 5e-3,
-    "epochs": 4,
-    "batch_size": 2,
-    "lora_rank": 4,
-    "lora_alpha": 8,
-    "lora_dropout": 0.1,
-    "max_length": 64,
-    "accumulation": 1,
-    "warmup_ratio": 0.05,
-    "seed": 3,
-}
-
-
-@pytest.fixture(scope="session")
-def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random model of Qwen2's shape, with a tokenizer and a template of its own."""
-    import torch
-    from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
-
-    folder = tmp_path_factory.mktemp("tiny")
-    inner = Tokenizer(models.BPE())
-    inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    inner.decoder = decoders.ByteLevel()
-    special = ["<|endoftext|>", "<|im_start|>", "<|im_end|>"]
-    alphabet = pre_tokenizers.ByteLevel.alphabet()
-    inner.train_from_iterator(
-        [turn["content"] for turn in TURNS] * 3,
-        trainers.BpeTrainer(
-            vocab_size=300, special_tokens=special, initial_alphabet=alphabet, show_progress=False
-        ),
-    )
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=inner, eos_token="<|im_end|>", pad_token="<|endoftext|>"
-    )
-    tokenizer.chat_template = MARKED
-    tokenizer.save_pretrained(folder)
-    torch.manual_seed(0)
-    config = Qwen2Config(
-        vocab_size=len(tokenizer),
-        hidden_size=32,
-        intermediate_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        num_key_value_heads=2,
-        max_position_embeddings=256,
-        tie_word_embeddings=True,
-        bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id,
-    )
-    Qwen2ForCausalLM(config).save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture
-def tokenizer(tiny: Path) -> Any:
-    from transformers import AutoTokenizer
-
-    return AutoTokenizer.from_pretrained(tiny)
 
 
 def learned(tokenizer: Any, turns: list[dict[str, str]]) -> list[str]:
@@ -182,6 +116,9 @@ def test_long_rows_are_cut_counted_and_left_out_when_nothing_remains(tokenizer: 
     assert len(rows.input_ids[0]) == len(rows.labels[0]) == whole - 1
     rows = data.read_rows(file, tokenizer, question, seen.append)
     assert (rows.read, rows.cut, rows.left_out, len(rows.input_ids)) == (2, 1, 1, 1)
+    rows = data.read_rows(file, tokenizer, whole - 1, seen.append, leave_out=True)
+    assert (rows.read, rows.too_long, rows.cut, rows.left_out, len(rows.input_ids)) == (2, 1, 0, 1, 1)
+    assert rows.longest == whole
 
 
 def test_a_line_that_is_no_conversation_is_named(tokenizer: Any, tmp_path: Path) -> None:
@@ -282,64 +219,6 @@ def test_a_half_written_checkpoint_is_passed_over(tmp_path: Path) -> None:
     assert not (tmp_path / "checkpoint-110").exists()
 
 
-def write(file: Path, rows: list[list[dict[str, str]]]) -> None:
-    file.parent.mkdir(parents=True, exist_ok=True)
-    lines = [json.dumps({"messages": turns}) for turns in rows]
-    file.write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
-def job(place: Path, tiny: Path, **settings: float) -> JobFolder:
-    """A job folder with 44 short rows and a model that is nothing but random."""
-    folder = JobFolder.create(
-        place, {"model": {"kind": "path", "id": str(tiny)}, "settings": SETTINGS | settings}
-    )
-    rows = [
-        [
-            {"role": "user", "content": f"tea {n}?"},
-            {"role": "assistant", "content": f"Yes, {n % 7} is a drink."},
-        ]
-        for n in range(44)
-    ]
-    write(place / "data" / "train.jsonl", rows[:40])
-    write(place / "data" / "validation.jsonl", rows[40:])
-    return folder
-
-
-def start(module: str, *words: str) -> subprocess.Popen[str]:
-    env = os.environ | {"PYTHONUTF8": "1", "PYTHONUNBUFFERED": "1", "PYTHONPATH": str(ROOT)}
-    command = [sys.executable, "-m", module, *words]
-    out = subprocess.PIPE
-    return subprocess.Popen(
-        command, stdin=out, stdout=out, stderr=subprocess.STDOUT, text=True, env=env, cwd=ROOT
-    )
-
-
-def train(folder: JobFolder) -> tuple[int, str]:
-    process = start("lib.trainer", str(folder.path))
-    said, _ = process.communicate()
-    return process.returncode, said
-
-
-def until(process: subprocess.Popen[str], sign: str) -> str:
-    """Read what a process prints until a line holds `sign`."""
-    assert process.stdout
-    said = ""
-    for line in process.stdout:
-        said += line
-        if sign in line:
-            return said
-    raise AssertionError(said)
-
-
-@pytest.fixture(scope="session")
-def whole(tmp_path_factory: pytest.TempPathFactory, tiny: Path) -> JobFolder:
-    """A run that nobody disturbed."""
-    folder = job(tmp_path_factory.mktemp("whole") / "job", tiny)
-    code, said = train(folder)
-    assert code == 0, said
-    return folder
-
-
 @pytest.mark.trainer
 def test_a_run_says_all_that_a_page_shows(whole: JobFolder) -> None:
     rows, result = whole.metrics(), whole.result() or {}
@@ -348,12 +227,18 @@ def test_a_run_says_all_that_a_page_shows(whole: JobFolder) -> None:
     assert [row["step"] for row in rows if "loss" in row] == list(range(1, 81))
     ends = [row["step"] for row in rows if "eval_loss" in row]
     assert {20, 40, 60, 80} <= set(ends)
-    assert all(row["learning_rate"] >= 0 and row["grad_norm"] > 0 for row in rows if "loss" in row)
+    for row in rows:
+        if "loss" in row:
+            assert row["learning_rate"] >= 0
+            assert min(row["grad_norm"], row["tokens_per_second"], row["memory"]) > 0
+            assert 0 < row["epoch"] <= 4
     assert result["state"] == "done"
     assert result["adapter"] == "adapter"
     assert (result["step"], result["steps"], result["rows"], result["rows_validation"]) == (80, 80, 40, 4)
     assert result["eval_loss"] < result["eval_loss_before"]
     assert result["tokens_per_second"] > 0
+    assert (result["method"], result["kept_step"], result["stopped_early"]) == ("lora", 80, None)
+    assert (result["rows_too_long"], result["rows_cut"], result["rows_left_out"]) == (0, 0, 0)
     status = whole.status()
     assert (status["phase"], status["step"], status["steps"]) == ("saving", 80, 80)
     assert not (whole.path / "checkpoints").exists()
@@ -361,8 +246,7 @@ def test_a_run_says_all_that_a_page_shows(whole: JobFolder) -> None:
 
 @pytest.mark.trainer
 @pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")  # peft 0.21 reads the old name
-def test_plain_peft_loads_the_adapter_and_finds_the_same_loss(whole: JobFolder, tiny: Path) -> None:
-    import torch
+def test_plain_peft_loads_the_adapter_and_finds_the_same_loss(whole: JobFolder) -> None:
     from peft import AutoPeftModelForCausalLM
     from transformers import AutoTokenizer
 
@@ -370,21 +254,8 @@ def test_plain_peft_loads_the_adapter_and_finds_the_same_loss(whole: JobFolder, 
     model = AutoPeftModelForCausalLM.from_pretrained(adapter)  # finds the base model by itself
     tokenizer = AutoTokenizer.from_pretrained(adapter)
     assert tokenizer.chat_template == MARKED
-    losses = []
-    for pair in (0, 2):  # the two batches of the trainer's own evaluation
-        lines = (whole.path / "data" / "validation.jsonl").read_text(encoding="utf-8").splitlines()
-        total, count = 0.0, 0
-        for line in lines[pair : pair + 2]:
-            ids, labels = data.encode(tokenizer, json.loads(line)["messages"])
-            with torch.no_grad():
-                logits = model(torch.tensor([ids])).logits[0, :-1]
-            picked = torch.tensor(labels[1:])
-            total += float(
-                torch.nn.functional.cross_entropy(logits, picked, ignore_index=-100, reduction="sum")
-            )
-            count += int((picked != -100).sum())
-        losses.append(total / count)
-    assert sum(losses) / 2 == pytest.approx((whole.result() or {})["eval_loss"], rel=1e-4)
+    found = loss_of(model, tokenizer, whole.path / "data" / "validation.jsonl")
+    assert found == pytest.approx((whole.result() or {})["eval_loss"], rel=1e-4)
 
 
 @pytest.mark.trainer
@@ -421,11 +292,6 @@ def test_stopped_killed_and_resumed_it_learns_the_same(whole: JobFolder, tmp_pat
     for name in ("loss", "eval_loss"):
         expected = [(row["step"], row[name]) for row in whole.metrics() if name in row]
         assert [(row["step"], row[name]) for row in folder.metrics() if name in row] == expected
-
-
-def again(folder: JobFolder) -> None:
-    for name in ("stop", "result.json"):
-        (folder.path / name).unlink(missing_ok=True)
 
 
 @pytest.mark.trainer

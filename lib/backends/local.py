@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import math
-import struct
+from collections.abc import Sequence
 from pathlib import Path
 
-import orjson
-
-from lib import jobs, params, worker
+from lib import jobs, params, practice, worker
 from lib.backends.base import Backend, Model
 from lib.errors import BackendError
 from lib.params import Settings
+from lib.trainer import memory
+from lib.trainer import settings as trained
 
 
 class Local(Backend):
@@ -29,38 +28,67 @@ class Local(Backend):
         """Return the settings to start from; the practice model's own were measured."""
         return params.defaults(self.ranges, params.PRACTICE if model["kind"] == "practice" else None)
 
-    def start(self, name: str, data: Path, model: Model, settings: Settings, system: str) -> jobs.Job:
+    def start(
+        self,
+        name: str,
+        data: Path,
+        model: Model,
+        settings: Settings,
+        system: str,
+        *,
+        report_to: Sequence[str] = (),
+    ) -> jobs.Job:
         """Queue a training job. Its folder gets the data, so the conversion may be deleted meanwhile.
 
-        A setting that is not given has its default.
+        A setting that is not given has its default. `report_to`: names of `lib/trainer/trackers.py`.
         """
         settings = self.defaults(model) | settings
         asked = self.asked(data, _looked_at(model), settings, system)
+        if report_to:
+            asked["report_to"] = list(report_to)
         if self.missing():
             raise BackendError("backend.local.missing")
         return jobs.submit("train", name, asked, data=data)
 
 
+def folder(model: Model) -> Path | None:
+    """Return where a model lies on this computer; None if it does not (yet)."""
+    if model["kind"] == "practice":
+        return practice.folder()
+    place = _place(model)
+    return place if place and (place / "config.json").is_file() else None
+
+
 def parameters(model: Model) -> int | None:
     """Return how many numbers a model has, from its weights' headers; None if it is not on this computer."""
+    place = _place(model)
+    return memory.parameters(place) if place else None
+
+
+def smaller(job: jobs.Job) -> Settings:
+    """Return the settings that a job which ran out of memory can be tried again with, `{}` if it cannot."""
+    if (job.error or {}).get("key") != "trainer.out_of_memory":
+        return {}
+    settings: Settings = job.folder.asked()["settings"]
+    change = trained.smaller(settings)
+    return settings | change if change else {}
+
+
+def again_smaller(job: jobs.Job) -> jobs.Job:
+    """Queue a job that ran out of memory once more, with the next smaller settings and its own data."""
+    settings, asked = smaller(job), job.folder.asked()
+    if not settings:
+        raise BackendError("backend.local.nothing_smaller", name=job.name)
+    kept = {name: value for name, value in asked.items() if name in ("model", "system", "report_to")}
+    kept["settings"] = params.checked(settings, Local.ranges)
+    return jobs.submit("train", job.name, kept, data=job.folder.path / "data")
+
+
+def _place(model: Model) -> Path | None:
+    """Return where a model that the visitor brings lies, or will."""
     if model["kind"] not in ("path", "hub"):
         return None
-    folder = Path(model["id"]).expanduser() if model["kind"] == "path" else worker.model_folder(model)
-    try:
-        sizes = [_parameters(path) for path in folder.glob("*.safetensors")]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, struct.error):
-        return None  # not weights, or not whole; the trainer will say so
-    return sum(sizes) or None
-
-
-def _parameters(path: Path) -> int:
-    # a safetensors file: 8 bytes of length, then JSON with every tensor's shape
-    with path.open("rb") as file:
-        (length,) = struct.unpack("<Q", file.read(8))
-        if length > 100_000_000:  # the format's own limit
-            raise ValueError(path)
-        header = orjson.loads(file.read(length))
-    return sum(math.prod(tensor["shape"]) for name, tensor in header.items() if name != "__metadata__")
+    return Path(model["id"]).expanduser() if model["kind"] == "path" else worker.model_folder(model)
 
 
 def _looked_at(model: Model) -> Model:

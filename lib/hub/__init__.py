@@ -10,6 +10,7 @@
     select, suggest, is_data   which of the files to fetch
     download                   Listing -> verified files in a folder; resumes at the byte, survives a bad link
     finished                   a folder -> the Listing of the download that was finished there
+    upload.upload              a folder -> a model repository of one's own; imported from `lib.hub.upload`
 
 Metadata goes through huggingface_hub, for its addresses, types and error codes; bytes we stream ourselves
 from `/resolve/`, because the client of 2026 can't resume a file. Every call names its endpoint and ends

@@ -27,6 +27,9 @@
     hub.look_too_large      most: what would have to be fetched to see the first rows of a file is more
     hub.look_unknown        a file whose first rows cannot be read
     hub.stopped             done and total bytes: somebody asked for it
+    hub.no_token            an upload, and no token that may go to this endpoint
+    hub.may_not_write       an upload, and this token may not write there
+    hub.is_public           an upload that was to be private, into a repository that everyone sees
 
 Each names the repository and the endpoint, and the file where it is about one. The causes are those of two
 HTTP libraries, wrapped in each other's exceptions; here they are unwrapped.

@@ -55,6 +55,21 @@ def chat(job: Job, question: str) -> str:
     return line(["python", "-m", "lib", "chat", "--job", job.id, question])
 
 
+def score(job: Job) -> str:
+    """Return `python -m lib score …` for a job."""
+    return line(["python", "-m", "lib", "score", job.id])
+
+
+def export(job: Job) -> str:
+    """Return `python -m lib export …` for a job, merged weights included."""
+    return line(["python", "-m", "lib", "export", job.id, "--merged"])
+
+
+def upload(job: Job) -> str:
+    """Return `python -m lib export …` for a job, into a private repository of the visitor's."""
+    return line(["python", "-m", "lib", "export", job.id, "--to-hub", "you/name"])
+
+
 def line(words: list[str]) -> str:
     """Return words as one command line, quoted for a shell."""
     return " ".join(shlex.quote(word) for word in words)

@@ -34,12 +34,14 @@ _MARKED = re.compile(r"\{%-?\s*generation\b")
 class Rows:
     """Tokenised rows. `labels` are the tokens that are learned, and -100 where nothing is.
 
-    `cut`: rows longer than the maximum length; `left_out`: rows that then have nothing left to learn.
+    `too_long`: rows longer than the maximum length. Of those, `cut` lost their end; the others, and the rows
+    that have nothing to learn (any more), are `left_out`. `read` = `len(rows.input_ids)` + `left_out`.
     """
 
     input_ids: list[list[int]] = field(default_factory=list)
     labels: list[list[int]] = field(default_factory=list)
     read: int = 0
+    too_long: int = 0
     cut: int = 0
     left_out: int = 0
     longest: int = 0
@@ -55,8 +57,13 @@ class Rows:
         return sum(label != -100 for row in self.labels for label in row)
 
 
-def read_rows(path: Path, tokenizer: Any, max_length: int, look: Callable[[int], None]) -> Rows:
-    """Tokenise a chat JSONL file; `look` is called with the number of rows read every few rows."""
+def read_rows(
+    path: Path, tokenizer: Any, max_length: int, look: Callable[[int], None], *, leave_out: bool = False
+) -> Rows:
+    """Tokenise a chat JSONL file; `look` is called with the number of rows read every few rows.
+
+    A row over `max_length` tokens loses its end, or with `leave_out` is left out whole.
+    """
     rows = Rows()
     for messages in conversations(path):
         if rows.read % LOOK_EVERY == 0:
@@ -64,10 +71,15 @@ def read_rows(path: Path, tokenizer: Any, max_length: int, look: Callable[[int],
         rows.read += 1
         ids, labels = encode(tokenizer, messages)
         rows.longest = max(rows.longest, len(ids))
-        rows.cut += len(ids) > max_length
-        ids, labels = ids[:max_length], labels[:max_length]
-        if all(label == -100 for label in labels[1:]):
-            rows.left_out += 1  # nothing before the first token can predict it, so it does not count
+        if len(ids) > max_length:
+            rows.too_long += 1
+            if leave_out:
+                rows.left_out += 1
+                continue
+            rows.cut += 1
+            ids, labels = ids[:max_length], labels[:max_length]
+        if all(label == -100 for label in labels):
+            rows.left_out += 1
             continue
         rows.input_ids.append(ids)
         rows.labels.append(labels)
@@ -99,18 +111,57 @@ def _calls_tools(row: Any) -> bool:
 
 def encode(tokenizer: Any, messages: Messages) -> tuple[list[int], list[int]]:
     """Return a conversation's token ids and labels, not cut."""
+    _, ids, labels, _ = _encoded(tokenizer, messages)
+    return ids, labels
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """One row as the model reads it.
+
+    `pieces`: its text in order, each with whether it is learned; `lost`: the text past the maximum length,
+    all of it where such rows are left out. `tokens` are counted before the cut, `learned` after it.
+    """
+
+    pieces: list[tuple[str, bool]]
+    lost: str
+    tokens: int
+    learned: int
+
+
+def seen(tokenizer: Any, messages: Messages, max_length: int, *, leave_out: bool = False) -> Seen:
+    """Return what a model reads and learns of a conversation, from the very tokens and labels of a run."""
+    text, ids, labels, places = _encoded(tokenizer, messages)
+    kept = 0 if leave_out and len(ids) > max_length else min(len(ids), max_length)
+    pieces: list[tuple[str, bool]] = []
+    at = 0
+    for label, (_, end) in zip(labels[:kept], places, strict=False):
+        if end <= at:
+            continue  # one more token of a character that is already there
+        learned = label != -100
+        if pieces and pieces[-1][1] == learned:
+            pieces[-1] = (pieces[-1][0] + text[at:end], learned)
+        else:
+            pieces.append((text[at:end], learned))
+        at = end
+    return Seen(pieces, text[at:], len(ids), sum(label != -100 for label in labels[:kept]))
+
+
+def _encoded(tokenizer: Any, messages: Messages) -> tuple[str, list[int], list[int], list[Span]]:
+    """Return a conversation's text, its token ids, its labels, and the stretch of text of each token."""
     text, spans = learned_spans(tokenizer, messages)
     coded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     ids = list(coded["input_ids"])
     labels = [-100] * len(ids)
-    places = iter(spans)
-    span = next(places, None)
+    stretches = iter(spans)
+    span = next(stretches, None)
     for place, (start, end) in enumerate(coded["offset_mapping"]):
         while span and start >= span[1]:
-            span = next(places, None)
-        if span and start < end and end > span[0]:
+            span = next(stretches, None)
+        # nothing before the first token can predict it, so it is never learned
+        if place and span and start < end and end > span[0]:
             labels[place] = ids[place]
-    return ids, labels
+    return text, ids, labels, coded["offset_mapping"]
 
 
 def learned_spans(tokenizer: Any, messages: Messages) -> tuple[str, list[Span]]:

@@ -5,13 +5,15 @@ from __future__ import annotations
 import errno
 import shutil
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from lib.errors import AppError, ModelError, WorkspaceError
+from lib.trainer.settings import CHOICES, smaller
 
 
-def told(error: BaseException, folder: Path, settings: dict[str, float]) -> AppError:
+def told(error: BaseException, folder: Path, settings: Mapping[str, Any]) -> AppError:
     """Return the `AppError` for anything that ended a run; what was not foreseen goes to the log in full.
 
     `settings` are the run's hyperparameters; empty where models are only talked to.
@@ -26,16 +28,24 @@ def told(error: BaseException, folder: Path, settings: dict[str, float]) -> AppE
         if _no_memory(cause) and not settings:
             return ModelError("trainer.no_memory_to_talk")
         if _no_memory(cause):
-            return ModelError(
-                "trainer.out_of_memory",
-                batch_size=settings.get("batch_size"),
-                max_length=settings.get("max_length"),
-            )
+            return _out_of_memory(settings)
         if isinstance(cause, ModuleNotFoundError):
             return ModelError("trainer.not_installed", package=str(cause.name))
     traceback.print_exception(error)
     message = (str(error).strip() or "no message").splitlines()[0][:300]
     return ModelError("trainer.unexpected", type=type(error).__name__, message=message)
+
+
+def _out_of_memory(settings: Mapping[str, Any]) -> ModelError:
+    """Return the error that offers the next smaller settings."""
+    now = {name: settings.get(name) for name in ("batch_size", "max_length")}
+    change = smaller(settings)
+    if not change:
+        return ModelError("trainer.out_of_memory_smallest", **now)
+    told = {name: CHOICES[name][int(value)] if name in CHOICES else value for name, value in change.items()}
+    return ModelError(
+        "trainer.out_of_memory", change=", ".join(f"{name}={value}" for name, value in told.items()), **now
+    )
 
 
 def _causes(error: BaseException | None) -> Iterator[BaseException]:

@@ -1,17 +1,21 @@
-"""Load a model folder: weights, tokenizer, chat template. Nothing is fetched, no code in it is run."""
+"""Load a model folder: weights, tokenizer, chat template. Nothing is fetched, no code in it is run.
+
+Torch is imported with the weights only: a tokenizer alone is there in a second.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
-
-import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer
+from typing import TYPE_CHECKING, Any
 
 from lib import practice
 from lib.errors import ModelError
 from lib.workspace import read_json
+
+if TYPE_CHECKING:
+    import torch
 
 WEIGHTS = ("*.safetensors", "pytorch_model*.bin")
 
@@ -60,6 +64,8 @@ def load_tokenizer(folder: Path, adapter: Path | None = None) -> tuple[Any, bool
 
     An `adapter` folder's own tokenizer, saved when it was trained, goes before the base model's.
     """
+    from transformers import AutoTokenizer
+
     _look(folder)
     if adapter and (adapter / "tokenizer_config.json").exists():
         folder = adapter
@@ -79,8 +85,14 @@ def load_tokenizer(folder: Path, adapter: Path | None = None) -> tuple[Any, bool
     return tokenizer, own
 
 
-def load_model(folder: Path, dtype: torch.dtype) -> Any:
-    """Return the model with all its weights, or raise `ModelError` saying what is wrong with the folder."""
+def load_model(folder: Path, dtype: torch.dtype, *, quantised: str = "no") -> Any:
+    """Return the model with all its weights, or raise `ModelError` saying what is wrong with the folder.
+
+    `quantised`: "8bit" or "4bit" to squeeze the weights (CUDA and bitsandbytes only); they come to the GPU.
+    """
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
     _look(folder)
     try:
         config = AutoConfig.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
@@ -99,6 +111,7 @@ def load_model(folder: Path, dtype: torch.dtype) -> Any:
             local_files_only=True,
             trust_remote_code=False,
             output_loading_info=True,
+            **_squeezed(quantised, dtype),
         )
     except (MemoryError, torch.OutOfMemoryError):
         raise
@@ -108,6 +121,15 @@ def load_model(folder: Path, dtype: torch.dtype) -> Any:
     if missing:
         raise ModelError("trainer.bad_weights", folder=str(folder), message=f"missing: {missing[0]}")
     return model
+
+
+def can_quantise() -> str:
+    """Return "" where weights can be squeezed, else what is missing: "cuda" or "bitsandbytes"."""
+    import torch
+
+    if not torch.cuda.is_available():
+        return "cuda"
+    return "" if find_spec("bitsandbytes") else "bitsandbytes"
 
 
 def longest(model: Any) -> int:
@@ -120,6 +142,22 @@ def _look(folder: Path) -> None:
         raise ModelError("trainer.no_folder", model=str(folder))
     if not isinstance(read_json(folder / "config.json"), dict):
         raise ModelError("trainer.no_config", folder=str(folder))
+
+
+def _squeezed(quantised: str, dtype: torch.dtype) -> dict[str, Any]:
+    if quantised == "no":
+        return {}
+    from transformers import BitsAndBytesConfig
+
+    # as QLoRA does it: 4-bit normal floats, their scales squeezed too. Source: arXiv 2305.14314, 2026-11
+    four = {
+        "load_in_4bit": True,
+        "bnb_4bit_quant_type": "nf4",
+        "bnb_4bit_use_double_quant": True,
+        "bnb_4bit_compute_dtype": dtype,
+    }
+    config = BitsAndBytesConfig(**(four if quantised == "4bit" else {"load_in_8bit": True}))
+    return {"quantization_config": config, "device_map": {"": 0}}
 
 
 def _first_line(error: Exception) -> str:

@@ -5,12 +5,14 @@ from __future__ import annotations
 import math
 import signal
 import time
+from collections.abc import Callable
 from typing import Any
 
 from transformers import TrainerCallback
 
 from lib.errors import ModelError
 from lib.jobfolder import JobFolder
+from lib.trainer import memory
 
 SAVE_EVERY = 30.0  # seconds; what a crash can cost
 REPORT_EVERY = 0.25  # seconds
@@ -40,27 +42,56 @@ class Stop:
 
 
 class Progress(TrainerCallback):  # type: ignore[misc]
-    """Report to the job folder, and decide when to evaluate, save and stop."""
+    """Report to the job folder, and decide when to evaluate, save and stop.
 
-    def __init__(self, folder: JobFolder, stop: Stop, *, learning_rate: float, evaluate: bool) -> None:
+    `patience`: end the run after so many evaluations in a row without a better one, 0 for never. `best` is
+    told every evaluation after the first step. `loop` must be set before training begins.
+    """
+
+    def __init__(
+        self,
+        folder: JobFolder,
+        stop: Stop,
+        *,
+        learning_rate: float,
+        evaluate: bool,
+        device: str = "cpu",
+        save_every: float = SAVE_EVERY,
+        patience: int = 0,
+        best: Callable[[int, float], None] | None = None,
+    ) -> None:
         self.folder = folder
         self.stop = stop
         self.stopped = False
+        self.stopped_early = False
         self.loss: float | None = None
+        self.loop: Any = None
         self._learning_rate = learning_rate
         self._evaluate = evaluate
+        self._device = device
+        self._save_every = save_every
+        self._patience = patience
+        self._best = best
+        self._evaluations: list[float] = []
         self._evaluate_at: set[int] = set()
         self._reported = 0.0
-        self._saved = self._begun = time.monotonic()
+        self._saved = self._begun = self._logged = time.monotonic()
         self._first_step = 0
-        self._paused = 0.0  # seconds spent evaluating, which say nothing about the speed of steps
+        self.paused = 0.0  # seconds spent evaluating, which say nothing about the speed of steps
+        self._read = self._read_paused = 0.0  # tokens, and `paused`, at the last row of metrics
 
     def on_train_begin(self, args: Any, state: Any, _control: Any, **_: Any) -> None:
-        """Plan the evaluations; a resumed run plans the same ones."""
+        """Plan the evaluations; a resumed run plans the same ones and makes up for one broken off."""
         self._evaluate_at = evaluation_steps(state.max_steps, args.num_train_epochs)
         self._first_step = state.global_step
-        self._saved = self._begun = time.monotonic()
+        done = [row for row in self.folder.metrics() if row.get("eval_loss") is not None]
+        self._evaluations = [row["eval_loss"] for row in done]
+        self._saved = self._begun = self._logged = time.monotonic()
         self._report("training", state, args, now=True)
+        self.loop.remember()
+        at = state.global_step
+        if self._evaluate and at in self._evaluate_at and all(row["step"] != at for row in done):
+            self.loop.evaluate()
 
     def on_substep_end(self, _args: Any, _state: Any, _control: Any, **_: Any) -> None:
         """Stop between two parts of an accumulated step."""
@@ -75,6 +106,7 @@ class Progress(TrainerCallback):  # type: ignore[misc]
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Report the step; ask for an evaluation, a checkpoint or the end when it is time."""
+        self.loop.remember()
         last = state.global_step >= state.max_steps
         if self.stop.wanted() and not last:
             self.stopped = True
@@ -82,13 +114,25 @@ class Progress(TrainerCallback):  # type: ignore[misc]
             return
         control.should_evaluate = self._evaluate and state.global_step in self._evaluate_at
         control.should_log = control.should_log or last
-        if time.monotonic() - self._saved > SAVE_EVERY and not last:
+        if time.monotonic() - self._saved > self._save_every and not last:
             control.should_save = True
         self._report("evaluating" if control.should_evaluate else "training", state, args)
 
     def on_save(self, _args: Any, _state: Any, _control: Any, **_: Any) -> None:
         """Note when the last checkpoint was written."""
         self._saved = time.monotonic()
+
+    def on_evaluate(
+        self, _args: Any, state: Any, control: Any, metrics: dict[str, float] | None = None, **_: Any
+    ) -> None:
+        """Keep the best, and end a run that has not become better for as long as was asked."""
+        loss = (metrics or {})["eval_loss"]
+        self._evaluations.append(loss)
+        if self._best and state.global_step:
+            self._best(state.global_step, loss)
+        since = len(self._evaluations) - 1 - self._evaluations.index(min(self._evaluations))
+        if self._patience and since >= self._patience and state.global_step < state.max_steps:
+            self.stopped_early = control.should_training_stop = True
 
     def on_log(
         self, args: Any, state: Any, _control: Any, logs: dict[str, float] | None = None, **_: Any
@@ -102,20 +146,25 @@ class Progress(TrainerCallback):  # type: ignore[misc]
         value = float(logs[name])
         grad = float(logs.get("grad_norm", 0.0))
         if not math.isfinite(value) or not math.isfinite(grad):
+            if not state.global_step:
+                raise ModelError("trainer.broken_weights")
             raise ModelError("trainer.diverged", step=state.global_step, learning_rate=self._learning_rate)
         row: dict[str, Any] = {
             "step": state.global_step,
             "epoch": round(float(state.epoch or 0), 4),
             name: value,
         }
+        clock = time.monotonic()
         if name == "loss":
             self.loss = value
             row["learning_rate"] = logs.get("learning_rate")
             row["grad_norm"] = grad
+            row["tokens_per_second"] = self._speed(clock)
+            row["memory"] = memory.used(self._device)
         else:
-            self._paused += float(logs.get("eval_runtime", 0.0))
+            self.paused += float(logs.get("eval_runtime", 0.0))
             row["eval_accuracy"] = logs.get("eval_mean_token_accuracy")
-        row["seconds"] = round(time.monotonic() - self._begun, 3)
+        row["seconds"] = round(clock - self._begun, 3)
         self.folder.metric(**row)
         shown = " ".join(
             f"{key}={number:.4g}" for key, number in row.items() if isinstance(number, int | float)
@@ -123,13 +172,21 @@ class Progress(TrainerCallback):  # type: ignore[misc]
         print(shown, flush=True)
         self._report("training", state, args, now=name == "eval_loss")
 
+    def _speed(self, clock: float) -> float:
+        """Return the tokens read per second of training since this was last asked."""
+        read = self.loop.read()
+        seconds = clock - self._logged - (self.paused - self._read_paused)
+        speed = (read - self._read) / max(1e-9, seconds)
+        self._read, self._read_paused, self._logged = read, self.paused, clock
+        return float(round(speed, 1))
+
     def _report(self, phase: str, state: Any, args: Any, *, now: bool = False) -> None:
         clock = time.monotonic()
         if not now and clock - self._reported < REPORT_EVERY:
             return
         self._reported = clock
         done = state.global_step - self._first_step
-        speed = done / max(1e-9, clock - self._begun - self._paused)
+        speed = done / max(1e-9, clock - self._begun - self.paused)
         self.folder.report(
             phase,
             step=state.global_step,

@@ -27,7 +27,17 @@ def prepare() -> None:
     """
     os.environ.setdefault("OMP_WAIT_POLICY", WISHED["OMP_WAIT_POLICY"])
     os.environ.update({name: value for name, value in WISHED.items() if name != "OMP_WAIT_POLICY"})
+    if "WORLD_SIZE" not in os.environ:
+        os.environ["CUDA_VISIBLE_DEVICES"] = first_gpu(os.environ.get("CUDA_VISIBLE_DEVICES"))
     warnings.filterwarnings("ignore")
+
+
+def first_gpu(visible: str | None) -> str:
+    """Return the one GPU that a process uses which nobody started as one of several.
+
+    With more of them visible TRL refuses to train: its loss cannot be dealt out to threads.
+    """
+    return "0" if visible is None else visible.partition(",")[0]
 
 
 def after_import() -> None:

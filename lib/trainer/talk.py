@@ -1,13 +1,16 @@
-"""Talk to a base model and its tuned version, loaded once: `python -m lib.trainer.talk JOB_FOLDER`.
+"""Talk to a base model and what was tuned from it, loaded once: `python -m lib.trainer.talk JOB_FOLDER`.
 
 Also `--model FOLDER` for a base model alone. One JSON object a line, in and out:
 
     <- {"ready": true, "tuned": true, "device": "cpu"}         or {"error": {"key", "facts"}} and the end
     -> {"id": 1, "which": "tuned", "messages": [{"role", "content"}], "max_new_tokens": 256,
-        "temperature": 0, "seed": 0}
+        "temperature": 0, "top_p": 1, "seed": 0, "job": "FOLDER"}
     <- {"id": 1, "text": "a piece"}  …  {"id": 1, "done": true, "tokens": 12, "seconds": 0.3}
     <- {"id": 1, "error": {"key", "facts"}}                     instead, if it cannot be answered
     -> {"stop": 1}                                              end answer 1 now
+
+`job` is another job folder tuned from the same base, for whose adapter the base is not loaded again; without
+it, the one given at the start. "base" answers with the job's template too, so that only the weights differ.
 
 Standard output carries these lines and nothing else; whatever libraries print goes to standard error. The
 process ends with its standard input, or after some idle minutes.
@@ -16,11 +19,13 @@ process ends with its standard input, or after some idle minutes.
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import queue
 import sys
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -30,6 +35,8 @@ from lib.errors import AppError, ModelError
 from lib.trainer import failure, quiet
 
 IDLE_MINUTES = 30.0
+ADAPTERS = 8  # kept in memory at a time; each is a hundredth of its base
+WHOLE = 2  # likewise, of models that were trained whole: as large as their base
 
 Line = dict[str, Any]
 
@@ -77,10 +84,13 @@ class Pipe:
         self._asked.put(None)
 
 
-class Pair:
-    """A base model and, where there is one, its adapter."""
+class Models:
+    """A base model and what was tuned from it: each adapter is loaded when it is first asked for.
 
-    def __init__(self, base: Path, adapter: Path | None, *, practice: bool) -> None:
+    `model` and `tokenizer` are those of the job it was begun with, `tuned` whether that has a tuned model.
+    """
+
+    def __init__(self, base: Path, job: Path | None, *, practice: bool) -> None:
         import torch
 
         from lib.trainer import model
@@ -90,36 +100,107 @@ class Pair:
             quiet.keep_memory()
         cuda = torch.cuda.is_available() and not practice
         half = cuda and torch.cuda.is_bf16_supported()
-        # the adapter's folder holds the tokenizer and the template it was trained with
-        self.tokenizer, _ = model.load_tokenizer(base, adapter)
-        self.model = model.load_model(base, torch.bfloat16 if half else torch.float32)
-        self.tuned = adapter is not None
-        if adapter:
-            from peft import PeftModel
-
-            try:
-                self.model = PeftModel.from_pretrained(self.model, adapter)
-            except Exception as error:
-                message = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
-                raise ModelError("trainer.bad_adapter", folder=str(adapter), message=message) from error
         self.device = "cuda" if cuda else "cpu"
+        self.base = base.resolve()
+        self._dtype = torch.bfloat16 if half else torch.float32
+        self.model = model.load_model(base, self._dtype)
         self.model.to(self.device).eval()
+        self._job = job
+        # (folder, when it was written) -> an adapter's name in peft, or a model that was trained whole
+        self._adapters: dict[tuple[str, int], str] = {}
+        self._whole: dict[tuple[str, int], Any] = {}
+        self._named = 0
+        self._now: Any = None
+        self.tokenizer, self.tuned = self.turn_to(job)
+
+    def turn_to(self, job: Path | None) -> tuple[Any, bool]:
+        """Have `voice` speak for a job; return its tokenizer, and whether it has a tuned model.
+
+        Raises `ModelError` where that cannot be loaded.
+        """
+        from lib.trainer import model
+
+        self._now = None
+        adapter, whole = (job / "adapter", job / "model") if job else (self.base, self.base)
+        if job is None or not (adapter.is_dir() or whole.is_dir()):
+            return model.load_tokenizer(self.base)[0], False
+        kept = adapter if adapter.is_dir() else whole
+        # beside what was tuned lie the tokenizer and the template it was trained with
+        tokenizer, _ = model.load_tokenizer(self.base, kept)
+        known = (str(kept), _written(kept))
+        if kept == whole:
+            if known not in self._whole:
+                self._forget(self._whole, WHOLE)
+                self._whole[known] = model.load_model(whole, self._dtype).to(self.device).eval()
+            self._now = self._whole[known] = self._whole.pop(known)  # the one asked last is forgotten last
+            return tokenizer, True
+        if known not in self._adapters:
+            self._load(adapter, known)
+        self._adapters[known] = self._adapters.pop(known)
+        self.model.set_adapter(self._adapters[known])
+        self._now = self.model
+        return tokenizer, True
+
+    @contextlib.contextmanager
+    def voice(self, which: str) -> Iterator[Any]:
+        """Yield the model that answers as "base" or "tuned" for the job turned to."""
+        if which != "base":
+            yield self._now
+            return
+        with self.model.disable_adapter() if self._adapters else contextlib.nullcontext():
+            yield self.model
+
+    def ends(self, tokenizer: Any) -> list[int]:
+        """Return the tokens that end an answer: the model's own and those of a job's tokenizer."""
+        own = self.model.generation_config.eos_token_id
+        ends = own if isinstance(own, list) else [own]
+        return sorted({end for end in [*ends, tokenizer.eos_token_id] if end is not None})
+
+    def _load(self, adapter: Path, known: tuple[str, int]) -> None:
+        from peft import PeftModel
+
+        for name in self._forget(self._adapters, ADAPTERS):
+            self.model.delete_adapter(name)
+        name = f"adapter{self._named}"
+        try:
+            if isinstance(self.model, PeftModel):
+                self.model.load_adapter(adapter, adapter_name=name)
+            else:
+                self.model = PeftModel.from_pretrained(self.model, adapter, adapter_name=name)
+        except Exception as error:
+            message = (str(error).strip() or type(error).__name__).splitlines()[0][:300]
+            raise ModelError("trainer.bad_adapter", folder=str(adapter), message=message) from error
+        self._named += 1
+        self._adapters[known] = name
+        self.model.to(self.device).eval()
+
+    def _forget(self, held: dict[tuple[str, int], Any], most: int) -> list[Any]:
+        """Make room for one more among `held`; return what was taken out, the oldest first."""
+        return [held.pop(next(iter(held))) for _ in range(len(held) - most + 1)]
+
+    def _other(self, question: Line) -> Path | None:
+        """Return the job folder a question is for."""
+        if not question.get("job"):
+            return self._job
+        job = Path(str(question["job"])).resolve()
+        if job != self._job and find_base(job, None).folder.resolve() != self.base:
+            raise ModelError("trainer.other_base", folder=str(job), base=str(self.base))
+        return job
 
     def answer(self, question: Line, pipe: Pipe) -> int:
         """Stream the answer to `question` and return how many tokens it has."""
-        import contextlib
-
         import torch
         from transformers import GenerationConfig, StoppingCriteria, StoppingCriteriaList, TextStreamer
 
         from lib.trainer import data, model
 
         number, which = question.get("id"), question.get("which", "base")
-        if which == "tuned" and not self.tuned:
+        tokenizer, tuned = self.turn_to(self._other(question))
+        if which == "tuned" and not tuned:
             raise ModelError("trainer.no_adapter")
         messages = [{"role": str(m["role"]), "content": str(m["content"])} for m in question["messages"]]
-        prompt = self.tokenizer(
-            data.render(self.tokenizer, messages, opening=True), add_special_tokens=False, return_tensors="pt"
+        prompt = tokenizer(
+            data.render(tokenizer, messages, opening=True), add_special_tokens=False, return_tensors="pt"
         ).to(self.device)
         length = prompt["input_ids"].shape[1]
         longest = model.longest(self.model)
@@ -139,26 +220,25 @@ class Pair:
         config = GenerationConfig(
             max_new_tokens=max(1, min(int(question.get("max_new_tokens", 256)), longest - length)),
             do_sample=temperature > 0,
-            eos_token_id=self._ends(),
-            pad_token_id=self.tokenizer.pad_token_id,
-            **({"temperature": temperature} if temperature > 0 else {}),
+            eos_token_id=self.ends(tokenizer),
+            pad_token_id=tokenizer.pad_token_id,
+            **(
+                # top_k=0: the library's own default would quietly leave all but 50 tokens out
+                {"temperature": temperature, "top_p": float(question.get("top_p", 1.0)), "top_k": 0}
+                if temperature > 0
+                else {}
+            ),
         )
         torch.manual_seed(int(question.get("seed", 0)))
-        base = which == "base" and self.tuned
-        with torch.inference_mode(), self.model.disable_adapter() if base else contextlib.nullcontext():
-            said = self.model.generate(
+        with torch.inference_mode(), self.voice(str(which)) as speaking:
+            said = speaking.generate(
                 **prompt,
                 generation_config=config,
-                streamer=Streamer(self.tokenizer, skip_prompt=True, skip_special_tokens=True),
+                streamer=Streamer(tokenizer, skip_prompt=True, skip_special_tokens=True),
                 stopping_criteria=StoppingCriteriaList([Heard()]),
             )
         tokens: int = said.shape[1] - length
         return tokens
-
-    def _ends(self) -> list[int]:
-        own = self.model.generation_config.eos_token_id
-        ends = own if isinstance(own, list) else [own]
-        return sorted({end for end in [*ends, self.tokenizer.eos_token_id] if end is not None})
 
 
 def main() -> int:
@@ -178,16 +258,16 @@ def main() -> int:
     pipe = Pipe(sys.stdin.buffer, outgoing)
     place = given.job_folder or given.model
     try:
-        pair = load(given.job_folder, given.model)
+        models = load(given.job_folder, given.model)
     except Exception as error:
         pipe.say(error=failure.told(error, place, {}).as_json())
         return 1
-    pipe.say(ready=True, tuned=pair.tuned, device=pair.device)
+    pipe.say(ready=True, tuned=models.tuned, device=models.device)
     while question := pipe.next(given.idle * 60):
         begun = time.monotonic()
         number = question.get("id")
         try:
-            tokens = pair.answer(question, pipe)
+            tokens = models.answer(question, pipe)
         except (KeyError, TypeError, ValueError) as error:
             message = f"{type(error).__name__}: {error}"[:300]
             pipe.say(id=number, error=ModelError("trainer.bad_question", message=message).as_json())
@@ -199,22 +279,29 @@ def main() -> int:
     return 0
 
 
-def load(folder: Path | None, given: Path | None) -> Pair:
-    """Load a job's pair of models, or with no job `given` alone."""
+def load(folder: Path | None, given: Path | None) -> Models:
+    """Load the base model of a job and its adapter, or with no job the model `given` alone."""
+    where = find_base(folder, given)
+    models = Models(where.folder, folder.resolve() if folder else None, practice=where.practice)
+    quiet.after_import()
+    return models
+
+
+def find_base(folder: Path | None, given: Path | None) -> Any:
+    """Return where the base model of a job is, or with no job the model `given`."""
     from lib.jobfolder import JobFolder
     from lib.trainer import model
 
     if folder is None:
-        where = model.where({"model": {"kind": "path", "id": str(given)}}, given)
-        pair = Pair(where.folder, None, practice=where.practice)
-    else:
-        job = JobFolder(folder.resolve())
-        base = (job.result() or {}).get("base")  # where the trainer found a Hub model's files
-        where = model.where(job.asked(), given or (Path(base) if base else None))
-        adapter = job.path / "adapter"
-        pair = Pair(where.folder, adapter if adapter.is_dir() else None, practice=where.practice)
-    quiet.after_import()
-    return pair
+        return model.where({"model": {"kind": "path", "id": str(given)}}, given)
+    job = JobFolder(folder.resolve())
+    base = (job.result() or {}).get("base")  # where the trainer found a Hub model's files
+    return model.where(job.asked(), given or (Path(base) if base else None))
+
+
+def _written(kept: Path) -> int:
+    """Return when a tuned model was written: a job that went on has a new one in the same place."""
+    return max((path.stat().st_mtime_ns for path in kept.glob("*.safetensors")), default=0)
 
 
 if __name__ == "__main__":

@@ -4,39 +4,28 @@ from __future__ import annotations
 
 import shutil
 import time
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from lib.errors import JobError, ModelError
 from lib.jobfolder import JobFolder
-from lib.trainer import failure, quiet
+from lib.trainer import failure, memory, quiet, trackers
+from lib.trainer.settings import Settings, read
 
-# What job.json must hold under `settings`; lib/params.py says what each is.
-SETTINGS = (
-    "learning_rate",
-    "epochs",
-    "batch_size",
-    "accumulation",
-    "lora_rank",
-    "lora_alpha",
-    "lora_dropout",
-    "max_length",
-    "warmup_ratio",
-    "seed",
-)
 BUSY = 75  # as in lib/jobs.py, which watches for it
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Loaded:
-    """What a run works with, once loaded."""
+    """What a run works with, once loaded. `half`: bf16 is used where it is quick and does no harm."""
 
     model: Any
     tokenizer: Any
     own_template: bool
     device: str
+    half: bool
 
 
 def work(folder: JobFolder, given: Path | None) -> int:
@@ -44,17 +33,20 @@ def work(folder: JobFolder, given: Path | None) -> int:
 
     Where another process is at work in the folder, nothing is touched and the exit code is `BUSY`.
     """
-    settings: dict[str, float] = {}
+    told: dict[str, Any] = {}
     try:
         with folder.working():
             try:
                 asked = folder.asked()
-                settings = _settings(asked, folder)
+                settings = read(asked.get("settings"))
+                if settings is None:
+                    raise JobError("job.folder_broken", folder=str(folder.path))
+                told = asdict(settings)
                 _run(folder, asked, settings, given)
             except Exception as error:
-                told = failure.told(error, folder.path, settings)
-                print(f"failed: {told}", flush=True)
-                folder.fail(told)
+                failed = failure.told(error, folder.path, told)
+                print(f"failed: {failed}", flush=True)
+                folder.fail(failed)
                 return 1
     except JobError as error:
         if error.key != "job.busy":
@@ -64,21 +56,22 @@ def work(folder: JobFolder, given: Path | None) -> int:
     return 0
 
 
-def _run(folder: JobFolder, asked: dict[str, Any], settings: dict[str, float], given: Path | None) -> None:
+def _run(folder: JobFolder, asked: dict[str, Any], settings: Settings, given: Path | None) -> None:
     begun = time.monotonic()
     folder.report("loading")
     from lib.trainer import checkpoints, model, progress
 
     quiet.after_import()
     stop = progress.Stop(folder)
+    reported = trackers.prepare(asked.get("report_to") or (), folder.path)
     where = model.where(asked, given)
-    loaded = _load(where)
+    loaded = _load(where, settings)
     # no model reads further than it has positions
-    settings["max_length"] = min(settings["max_length"], model.longest(loaded.model))
+    settings = replace(settings, max_length=min(settings.max_length, model.longest(loaded.model)))
     _say("loaded", model=where.name, device=loaded.device, own_template=loaded.own_template)
 
     try:
-        rows = _read(folder, loaded.tokenizer, int(settings["max_length"]), stop)
+        rows = _read(folder, loaded.tokenizer, settings, stop)
     except progress.StopError:
         folder.halt(step=0, adapter=None, seconds=round(time.monotonic() - begun, 1))
         return
@@ -89,29 +82,56 @@ def _run(folder: JobFolder, asked: dict[str, Any], settings: dict[str, float], g
     checkpoints.forget_after(folder, resumed if checkpoint else -1)
     if checkpoint:
         _say("going on", step=resumed)
-    watch = progress.Progress(
-        folder, stop, learning_rate=settings["learning_rate"], evaluate=bool(rows["validation"].input_ids)
+    else:
+        shutil.rmtree(folder.path / "best", ignore_errors=True)  # of a run that is done all over again
+    best = checkpoints.Best(
+        folder.path / "best", lambda place: _save(loop.model, loaded.tokenizer, where.name, place)
     )
-    trainer = _trainer(loaded, rows, settings, room, watch, fresh=checkpoint is None)
+    watch = progress.Progress(
+        folder,
+        stop,
+        learning_rate=settings.learning_rate,
+        evaluate=bool(rows["validation"].input_ids),
+        device=loaded.device,
+        save_every=float(asked.get("save_every") or progress.SAVE_EVERY),
+        patience=settings.early_stopping,
+        best=best.look,
+    )
+    loop = watch.loop = loop_for(loaded, rows, settings, room, watch, reported, fresh=checkpoint is None)
     started = time.monotonic()
     try:
-        trainer.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+        loop.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
     except progress.StopError:
         watch.stopped = True
+        if loop.state.global_step > resumed:
+            loop.checkpoint()
     trained = time.monotonic() - started
 
-    step, steps = int(trainer.state.global_step), int(trainer.state.max_steps)
+    step, steps = int(loop.state.global_step), int(loop.state.max_steps)
     folder.report("saving", step=step, steps=steps)
-    if step:
-        _save(trainer.model, loaded.tokenizer, where.name, folder.path / "adapter")
+    # all of a model is no adapter: it is a model folder of its own
+    kept = "model" if settings.method == "full" else "adapter"
+    chosen = best.step if settings.keep == "best" and best.step and not watch.stopped else step
+    if chosen:
+        with checkpoints.replacing(folder.path / kept) as place:
+            if chosen == step:
+                _save(loop.model, loaded.tokenizer, where.name, place)
+            else:
+                shutil.copytree(best.place, place, dirs_exist_ok=True)
+    if chosen == best.step and not watch.stopped:
+        shutil.rmtree(best.place, ignore_errors=True)  # it would be there twice
     train, validation = rows["train"], rows["validation"]
     evaluations = [row["eval_loss"] for row in folder.metrics() if row.get("eval_loss") is not None]
-    tokens = train.tokens * settings["epochs"] * (step - resumed) / max(1, steps)
     facts: dict[str, Any] = {
         "step": step,
         "steps": steps,
-        "epochs": settings["epochs"],
-        "adapter": "adapter" if step else None,
+        "epochs": settings.epochs,
+        "adapter": "adapter" if chosen and kept == "adapter" else None,
+        "model": "model" if chosen and kept == "model" else None,
+        "method": settings.method,
+        "kept_step": chosen or None,
+        "best_step": best.step,
+        "stopped_early": step if watch.stopped_early else None,
         "base": str(where.folder),
         "loss": watch.loss,
         "eval_loss_before": evaluations[0] if evaluations else None,
@@ -119,13 +139,15 @@ def _run(folder: JobFolder, asked: dict[str, Any], settings: dict[str, float], g
         "eval_loss_best": min(evaluations, default=None),
         "rows": len(train.input_ids),
         "rows_validation": len(validation.input_ids),
+        "rows_too_long": train.too_long,
         "rows_cut": train.cut,
         "rows_left_out": train.left_out,
         "tokens": train.tokens,
         "tokens_learned": train.learned,
-        "tokens_per_second": round(tokens / max(1e-9, trained), 1),
+        "tokens_per_second": round(loop.read() / max(1e-9, trained - watch.paused), 1),
+        "memory": memory.used(loaded.device),
         "parameters": loaded.model.num_parameters(),
-        "parameters_trained": sum(p.numel() for p in trainer.model.parameters() if p.requires_grad),
+        "parameters_trained": sum(p.numel() for p in loop.model.parameters() if p.requires_grad),
         "device": loaded.device,
         "own_template": loaded.own_template,
         "resumed_at": resumed or None,
@@ -141,7 +163,7 @@ def _run(folder: JobFolder, asked: dict[str, Any], settings: dict[str, float], g
     _say("stopped" if watch.stopped else "done", step=step, seconds=facts["seconds"])
 
 
-def _read(folder: JobFolder, tokenizer: Any, max_length: int, stop: Any) -> dict[str, Any]:
+def _read(folder: JobFolder, tokenizer: Any, settings: Settings, stop: Any) -> dict[str, Any]:
     """Tokenise both files; raise `ModelError` where nothing is left to train on."""
     from lib.trainer import data, progress
 
@@ -153,29 +175,28 @@ def _read(folder: JobFolder, tokenizer: Any, max_length: int, stop: Any) -> dict
                 raise progress.StopError
             folder.report("tokenising", file=name, rows=row)
 
-        some = data.read_rows(folder.path / "data" / f"{name}.jsonl", tokenizer, max_length, look)
+        some = data.read_rows(
+            folder.path / "data" / f"{name}.jsonl",
+            tokenizer,
+            settings.max_length,
+            look,
+            leave_out=settings.too_long == "leave_out",
+        )
         _say(name, rows=some.read, cut=some.cut, left_out=some.left_out, tokens=some.tokens)
         rows[name] = some
     train = rows["train"]
     if not train.read:
         raise ModelError("trainer.no_rows", file="train.jsonl")
-    if not train.input_ids and not train.cut:
+    if not train.input_ids and not train.too_long:
         raise ModelError("trainer.nothing_to_learn", rows=train.read)
     if not train.input_ids:
         raise ModelError(
-            "trainer.all_too_long", rows=train.read, longest=train.longest, max_length=max_length
+            "trainer.all_too_long", rows=train.read, longest=train.longest, max_length=settings.max_length
         )
     return rows
 
 
-def _settings(asked: dict[str, Any], folder: JobFolder) -> dict[str, float]:
-    settings = asked.get("settings")
-    if not isinstance(settings, dict) or any(name not in settings for name in SETTINGS):
-        raise JobError("job.folder_broken", folder=str(folder.path))
-    return {name: settings[name] for name in SETTINGS}
-
-
-def _load(where: Any) -> Loaded:
+def _load(where: Any, settings: Settings) -> Loaded:
     import torch
 
     from lib.trainer import model
@@ -183,89 +204,112 @@ def _load(where: Any) -> Loaded:
     torch.set_num_threads(quiet.threads(where.practice))
     if where.practice:
         quiet.keep_memory()
-    cuda = torch.cuda.is_available() and not where.practice
+    device = "cpu"
+    if torch.cuda.is_available() and not where.practice:
+        device = "cuda"
+    elif torch.backends.mps.is_available() and not where.practice:
+        device = "mps"
     # bf16 on a CPU without AMX is ten times slower than fp32. Source: measured 2026-11.
-    half = cuda and torch.cuda.is_bf16_supported()
+    half = device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
+    lacking = model.can_quantise() if settings.quantised != "no" else ""
+    if lacking:
+        raise ModelError("trainer.cannot_quantise", quantised=settings.quantised, lacking=lacking)
+    if settings.quantised != "no" and settings.method == "full":
+        raise ModelError("trainer.full_quantised")
+    size = memory.parameters(where.folder)
+    needs, free = memory.needed(size or 0, settings, half=half), memory.free(device)
+    if needs > free:
+        raise ModelError("trainer.does_not_fit", model=where.name, needs=needs, free=free)
     tokenizer, own = model.load_tokenizer(where.folder)
-    weights = model.load_model(where.folder, torch.bfloat16 if half else torch.float32)
-    return Loaded(weights, tokenizer, own, "cuda" if cuda else "cpu")
+    # weights that are all trained stay in fp32: a step can be smaller than bf16 can write down
+    kind = torch.bfloat16 if half and settings.method != "full" else torch.float32
+    weights = model.load_model(where.folder, kind, quantised=settings.quantised)
+    return Loaded(weights, tokenizer, own, device, half)
 
 
-def _trainer(
-    loaded: Loaded, rows: dict[str, Any], settings: dict[str, float], room: Path, watch: Any, *, fresh: bool
+def loop_for(
+    loaded: Loaded,
+    rows: dict[str, Any],
+    settings: Settings,
+    room: Path,
+    watch: Any,
+    reported: list[str],
+    *,
+    fresh: bool,
 ) -> Any:
+    """Return the loop that trains `rows` as `settings` say; `watch` is told of every step, if anyone."""
     from datasets import Dataset
     from peft import LoraConfig
     from transformers import PrinterCallback
-    from trl import SFTConfig, SFTTrainer
+    from trl import SFTConfig
 
-    tables = {
-        name: Dataset.from_dict({"input_ids": some.input_ids, "labels": some.labels})
-        if some.input_ids
-        else None
-        for name, some in rows.items()
-    }
-    pile = int(settings["batch_size"]) * int(settings["accumulation"])
-    steps = -(-len(rows["train"].input_ids) // pile) * settings["epochs"]
+    from lib.trainer.loop import Loop
+
+    train, validation = rows["train"], rows["validation"]
+    order = sorted(range(len(validation.input_ids)), key=lambda row: len(validation.input_ids[row]))
+    held_back = Dataset.from_dict(
+        {name: [getattr(validation, name)[row] for row in order] for name in ("input_ids", "labels")}
+    )
     gpu = loaded.device == "cuda"
+    again = settings.gradient_checkpointing == "on" or (gpu and settings.gradient_checkpointing == "auto")
     config = SFTConfig(
         output_dir=str(room),
-        learning_rate=settings["learning_rate"],
-        num_train_epochs=settings["epochs"],
-        per_device_train_batch_size=int(settings["batch_size"]),
-        per_device_eval_batch_size=int(settings["batch_size"]),
-        gradient_accumulation_steps=int(settings["accumulation"]),
-        warmup_steps=settings["warmup_ratio"],  # below 1 it is a share of the steps
+        run_name=room.parent.name,
+        learning_rate=settings.learning_rate,
+        num_train_epochs=settings.epochs,
+        per_device_train_batch_size=settings.batch_size,
+        per_device_eval_batch_size=settings.batch_size,
+        gradient_accumulation_steps=settings.accumulation,
+        warmup_steps=settings.warmup_ratio,  # below 1 it is a share of the steps
         lr_scheduler_type="cosine",
         max_grad_norm=1.0,
-        seed=int(settings["seed"]),
-        max_length=int(settings["max_length"]),
+        seed=settings.seed,
+        max_length=settings.max_length,
         dataset_kwargs={"skip_prepare_dataset": True},  # data.py has done it
-        packing=False,
-        activation_checkpointing=gpu,
-        bf16=gpu and loaded.model.dtype.itemsize == 2,
-        use_cpu=not gpu,
+        packing=False,  # loop.py keeps padding small without mixing rows
+        activation_checkpointing=again,
+        bf16=loaded.half,
+        use_cpu=loaded.device == "cpu",
         dataloader_pin_memory=gpu,
         logging_strategy="steps",
-        logging_steps=max(1, int(steps // 200)),
+        logging_steps=1,  # a mean over several could not be the same in a run that goes on in between
         logging_nan_inf_filter=False,  # progress.py ends a run that has blown up; the filter would hide it
         eval_strategy="no",  # progress.py says when
-        eval_on_start=fresh and tables["validation"] is not None,
+        eval_on_start=fresh and bool(order),
         save_strategy="no",  # progress.py says when
         save_total_limit=2,
-        report_to=[],
+        report_to=reported,
         disable_tqdm=True,
         log_level="error",
     )
     lora = LoraConfig(
-        r=int(settings["lora_rank"]),
-        lora_alpha=int(settings["lora_alpha"]),
-        lora_dropout=settings["lora_dropout"],
+        r=settings.lora_rank,
+        lora_alpha=settings.lora_alpha,
+        lora_dropout=settings.lora_dropout,
+        use_dora=settings.method == "dora",
         target_modules="all-linear",
         task_type="CAUSAL_LM",
     )
-    trainer = SFTTrainer(
+    loop = Loop(
         model=loaded.model,
         args=config,
-        train_dataset=tables["train"],
-        eval_dataset=tables["validation"],
+        train_dataset=Dataset.from_dict({"input_ids": train.input_ids, "labels": train.labels}),
+        eval_dataset=held_back if order else None,
         processing_class=loaded.tokenizer,
-        peft_config=lora,
-        callbacks=[watch],
+        peft_config=None if settings.method == "full" else lora,
+        callbacks=[watch] if watch else [],
+        lengths=[len(ids) for ids in train.input_ids],
     )
-    trainer.remove_callback(PrinterCallback)
-    return trainer
+    loop.remove_callback(PrinterCallback)
+    return loop
 
 
 def _save(model: Any, tokenizer: Any, base: str, folder: Path) -> None:
-    """Write the adapter, its tokenizer and chat template; the folder appears when all of it is there."""
-    beside = folder.with_name(f".{folder.name}.part")
-    shutil.rmtree(beside, ignore_errors=True)
-    model.peft_config["default"].base_model_name_or_path = base
-    model.save_pretrained(beside)
-    tokenizer.save_pretrained(beside)
-    shutil.rmtree(folder, ignore_errors=True)
-    beside.replace(folder)
+    """Write the adapter, or all of a model that was trained whole, with its tokenizer and chat template."""
+    if hasattr(model, "peft_config"):
+        model.peft_config["default"].base_model_name_or_path = base
+    model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
 
 
 def _say(what: str, **facts: object) -> None:

@@ -10,9 +10,10 @@ from typing import Any, Literal
 
 import streamlit as st
 
-from lib import backends, conversions, convert, edits, examine, jobs, profile
+from lib import backends, conversions, convert, edits, examine, joblist, jobs, profile, reading
+from lib.curves import Curves
 from lib.errors import AppError
-from lib.ui import charts, ledger, parts, table
+from lib.ui import charts, ledger, notice, parts, table
 from lib.ui.state import State
 from lib.ui.words import explain, t
 
@@ -20,10 +21,14 @@ Color = Literal["gray", "blue", "green", "red", "orange"]
 ACTIVE = ("queued", "running")
 BADGES: dict[str, Color] = {
     "queued": "gray",
+    "preparing": "blue",
+    "training": "blue",
+    "evaluating": "blue",
     "running": "blue",
     "done": "green",
     "failed": "red",
     "stopped": "orange",
+    "lost": "red",
 }
 
 
@@ -96,31 +101,61 @@ def examination(me: State, request: convert.Request, keep: Path) -> examine.Exam
     return seen
 
 
-def training(job: jobs.Job) -> None:
+def training(me: State, job: jobs.Job) -> None:
     """Draw one training job: live while it runs, its result after."""
     active = job.state in ACTIVE and job.backend == "local"
+    shown = joblist.standing(job)
 
     @st.fragment(run_every=1.0 if active else None, key="training")
     def panel() -> None:
-        now = jobs.get(job.id)
-        if now.state != job.state:
+        try:
+            now = jobs.get(job.id)
+        except AppError:
+            st.rerun()  # deleted meanwhile, from another tab or the command line
+        standing = joblist.standing(now)
+        if standing.state != shown.state:
             st.rerun()  # one full run: the list, the buttons and the timer follow
         with st.container(border=True):
             with st.container(horizontal=True, vertical_alignment="center"):
                 st.header(parts.plain(now.name), anchor=False)
-                st.badge(t(f"state.{now.state}"), color=BADGES[now.state])
+                st.badge(t(f"state.{standing.state}"), color=BADGES[standing.state])
+                st.caption(t("jobs.since", when=_when(standing.since)))
+            if now.note:
+                st.text(now.note)
             if now.backend == "local":
-                _local(now)
+                _local(me, now, standing)
             else:
                 _by_hand(now)
+        if now.backend == "local":
+            said = t(f"state.{standing.state}")
+            notice.when_done(me, now.id, now.name, said, active=now.state in ACTIVE)
 
     panel()
 
 
 def caption(job: jobs.Job) -> str:
-    """Return a job's state and start in a few words."""
-    when = time.strftime("%m-%d %H:%M", time.localtime(job.created))
-    return f"{t(f'state.{job.state}')} · {when}"
+    """Return a job's state and since when; no badge, which is too pale to read in a list's captions."""
+    standing = joblist.standing(job)
+    return f"{t(f'state.{standing.state}')} · {_when(standing.since)}"
+
+
+def curves_of(job: jobs.Job) -> Curves:
+    """Return a job's curves as far as they are written; only what is new since the last look is read."""
+    curves = _curves(str(job.folder.path))
+    curves.read()
+    return curves
+
+
+@st.cache_resource(max_entries=16, show_spinner=False)
+def _curves(folder: str) -> Curves:
+    return Curves(Path(folder))
+
+
+def _when(seconds: float) -> str:
+    """Return a time of today as hours and minutes, any other with its day."""
+    then = time.localtime(seconds)
+    today = time.localtime()[:3] == then[:3]
+    return time.strftime("%H:%M" if today else "%m-%d %H:%M", then)
 
 
 def _watch(
@@ -193,23 +228,25 @@ def _bar(job: jobs.Job, key: str = "") -> None:
     st.progress(min(1.0, done / total), f"{said} {t('live.of', done=done, total=total)}")
 
 
-def _local(job: jobs.Job) -> None:
+def _local(me: State, job: jobs.Job, standing: joblist.Standing) -> None:
     status, result = job.folder.status(), job.folder.result() or {}
-    metrics = job.folder.metrics()
+    curves = curves_of(job)
     if job.state == "failed":
         parts.sorry(explain(job.error or {}))
     if job.state == "queued":
         st.markdown(t("jobs.waits"))
     if job.state == "running":
         st.caption(t("jobs.safe_to_close"))
-        st.markdown(t(f"phase.{status.get('phase', 'starting')}"))
+        st.markdown(t(f"phase.{standing.phase}"))
+        if standing.phase == "tokenising" and status.get("rows") is not None:
+            st.caption(t("jobs.rows_read", rows=status["rows"], file=status.get("file", "")))
     if status.get("steps"):
         step, steps = status["step"], status["steps"]
         if job.state == "running":
             st.progress(min(1.0, step / steps), t("jobs.progress", step=step, steps=steps))
-        parts.numbers(*_tiles(job, status, result, metrics))
-    if metrics:
-        charts.loss_curves(metrics, key=f"curve_{job.id}")
+        parts.numbers(*_tiles(job, status, result, curves))
+    if curves.rows:
+        _drawn(me, job, curves, status)
     if job.state == "done":
         st.markdown(
             t(
@@ -226,29 +263,73 @@ def _local(job: jobs.Job) -> None:
     with st.container(horizontal=True):
         if job.state in ACTIVE and st.button(t("jobs.stop"), icon=":material/stop:", key=f"stop_{job.id}"):
             jobs.stop(job.id)
+        resume = job.state in ("stopped", "failed") and st.button(
+            t("jobs.resume"), icon=":material/resume:", help=t("jobs.resume_help"), key=f"resume_{job.id}"
+        )
+    if resume:
+        with parts.calm():
+            jobs.resume(job.id)
+            st.rerun()
     if job.state == "running" and job.folder.stop_wanted():
         st.caption(t("jobs.stopping"))
     with st.expander(t("jobs.settings"), icon=":material/tune:"):
         st.json(job.folder.asked(), expanded=True)
     with st.expander(t("jobs.log"), icon=":material/article:"):
         st.code(job.folder.log_tail(4000) or t("jobs.log_empty"), language=None, height=240)
+    with st.expander(t("jobs.history"), icon=":material/history:"):
+        st.code("\n".join(_history(job)), language=None)
+
+
+def _drawn(me: State, job: jobs.Job, curves: Curves, status: dict[str, Any]) -> None:
+    """Draw the curves, how they are drawn, and what they say."""
+    with st.container(horizontal=True, vertical_alignment="bottom"):
+        me.smoothing = st.slider(
+            t("jobs.smoothing"), 0.0, 0.95, me.smoothing, 0.05, help=t("jobs.smoothing_help"), key="smoothing"
+        )
+        me.log_scale = st.toggle(
+            t("jobs.log_scale"), me.log_scale, help=t("jobs.log_scale_help"), key="log_scale"
+        )
+    charts.loss_curves(curves, f"curve_{job.id}", smoothing=me.smoothing, log=me.log_scale)
+    told = reading.read(
+        curves.series("loss"),
+        curves.series("eval_loss"),
+        ended=job.state in jobs.ENDED,
+        share=status.get("step", 0) / max(1, status.get("steps", 1)),
+        broken=curves.broken or (job.error or {}).get("key") == "trainer.diverged",
+    )
+    st.markdown(f":material/insights: {t(f'reading.{told.verdict}', **told.facts)}")
+
+
+def _history(job: jobs.Job) -> list[str]:
+    """Return a job's changes of state, one a line."""
+    lines = []
+    for event in joblist.events(job.id):
+        when = time.strftime("%m-%d %H:%M:%S", time.localtime(event.at))
+        said = t("jobs.history_row", when=when, state=t(f"state.{event.state}"))
+        why = {"died": t("jobs.died"), "again": t("jobs.taken_up")}.get(event.note, "")
+        lines.append(f"{said} · {why}" if why else said)
+    return lines
 
 
 def _tiles(
-    job: jobs.Job, status: dict[str, float], result: dict[str, float], metrics: list[dict[str, float]]
+    job: jobs.Job, status: dict[str, Any], result: dict[str, Any], curves: Curves
 ) -> list[tuple[str, str]]:
     epochs = job.folder.asked()["settings"].get("epochs", 0)
     tiles = [
         (t("jobs.step_label"), f"{status['step']:,} / {status['steps']:,}"),
-        (t("jobs.epoch"), f"{metrics[-1]['epoch'] if metrics else 0:.1f} / {epochs:g}"),
+        (t("jobs.epoch"), f"{curves.epoch:.1f} / {epochs:g}"),
     ]
-    losses = [row["loss"] for row in metrics if "loss" in row]
-    if losses:
-        tiles.append((t("jobs.loss"), f"{losses[-1]:.3f}"))
+    if (loss := curves.last("loss")) is not None:
+        tiles.append((t("jobs.loss"), f"{loss:.3f}"))
     if job.state == "running" and status.get("seconds_left") is not None:
         tiles.append((t("jobs.left"), t("jobs.left_time", seconds=status["seconds_left"])))
     elif result.get("seconds"):
         tiles.append((t("jobs.took"), t("jobs.took_time", seconds=result["seconds"])))
+    speed = result.get("tokens_per_second") or curves.last("tokens_per_second")
+    if speed:
+        tiles.append((t("jobs.speed"), f"{speed:,.0f}"))
+    if (memory := curves.last("memory")) is not None:
+        tiles.append((t("jobs.memory"), t("jobs.memory_size", size=memory)))
     return tiles
 
 

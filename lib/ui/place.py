@@ -11,11 +11,12 @@ import streamlit as st
 from lib import backends, hub, jobs
 from lib.check import Report
 from lib.errors import AppError
-from lib.ui import parts
+from lib.ui import parts, sliders
 from lib.ui.state import State
 from lib.ui.words import explain, t
 
 Model = dict[str, str]
+KINDS = ("practice", "path", "hub")  # of models that this computer can train
 
 
 def model(me: State) -> Model | None:
@@ -30,13 +31,12 @@ def model(me: State) -> Model | None:
             key="console_model",
         )
         return {"kind": "platform", "id": me.console_model}
-    kinds = ("practice", "path", "hub")
     me.model = st.radio(
         t("settings.model"),
-        kinds,
-        index=kinds.index(parts.among(me.model, kinds)),
+        KINDS,
+        index=KINDS.index(parts.among(me.model, KINDS)),
         format_func=lambda kind: t(f"model.{kind}.name"),
-        captions=[t(f"model.{kind}.what") for kind in kinds],
+        captions=[t(f"model.{kind}.what") for kind in KINDS],
         key="model",
     )
     if me.model == "practice":
@@ -61,6 +61,25 @@ def model(me: State) -> Model | None:
         parts.sorry(explain(error))
         return None
     return {"kind": "hub", "id": ref.repo, "revision": ref.revision, "endpoint": me.endpoint_url}
+
+
+def again(me: State, job: jobs.Job) -> None:
+    """Make a job's place, model and settings the visitor's, so that the settings page shows them."""
+    asked = job.folder.asked()
+    chosen = asked.get("model") or {}
+    kind, name = str(chosen.get("kind", "")), str(chosen.get("id", ""))
+    if job.backend in backends.BACKENDS:
+        me.place = job.backend
+    if kind == "platform":
+        me.console_model = name
+    elif kind in KINDS:
+        me.model = kind
+        if kind == "path":
+            me.model_path = name
+        elif kind == "hub":
+            revision = str(chosen.get("revision") or "main")
+            me.model_hub = name if revision == "main" else f"{name}@{revision}"
+    sliders.take(me, backends.BACKENDS[me.place], chosen, asked.get("settings") or {})
 
 
 def speed(me: State, chosen: Model | None) -> dict[str, Any]:

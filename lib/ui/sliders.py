@@ -16,7 +16,7 @@ from lib.ui.words import t
 def settled(me: State, backend: Backend, model: Model | None) -> Settings:
     """Return the visitor's settings for a place and model; a change of either starts from its defaults."""
     start = backend.defaults(model or {"kind": ""})
-    kind = f"{backend.name}/{'practice' if model and model['kind'] == 'practice' else 'real'}"
+    kind = _for(backend, model)
     if me.settings_for != kind:
         me.settings_for, me.settings = kind, start
         me.settings_round += 1
@@ -26,6 +26,17 @@ def settled(me: State, backend: Backend, model: Model | None) -> Settings:
     }
 
 
+def take(me: State, backend: Backend, model: Model | None, settings: Settings) -> None:
+    """Make settings the visitor's, as far as a place takes them; what they leave open has its default."""
+    start = backend.defaults(model or {"kind": ""})
+    me.settings_for = _for(backend, model)
+    me.settings = {
+        name: params.nearest(name, _number(name, settings.get(name, value)), backend.ranges)
+        for name, value in start.items()
+    }
+    me.settings_round += 1
+
+
 def one(me: State, name: str, ranges: Ranges) -> None:
     """Draw one hyperparameter: its slider, what the value means, and the fold-out that explains it."""
     row = params.PARAMS[name]
@@ -33,7 +44,9 @@ def one(me: State, name: str, ranges: Ranges) -> None:
         t(f"param.{name}.name"),
         params.stops(name, ranges),
         me.settings[name],
-        format_func=row.show,
+        format_func=lambda value: (
+            t(f"param.{name}.choice.{row.show(value)}") if row.choices else row.show(value)
+        ),
         key=f"param_{name}_{me.settings_round}",  # another round: the slider takes its value from State again
     )
     said = [t(f"param.{name}.{part}") for part in ("what", *(("exam",) if row.main else ()))]
@@ -78,3 +91,14 @@ def meaning(plan: Plan, amount: Amount, settings: Settings) -> None:
         )
     key = "settings.time_measured" if plan.measured_here else "settings.time_estimate"
     st.caption(t(key) if plan.seconds is not None else t("settings.time_unknown"))
+
+
+def _for(backend: Backend, model: Model | None) -> str:
+    """Return what settings are made for: a place, and a model that is small or real."""
+    return f"{backend.name}/{'practice' if model and model['kind'] == 'practice' else 'real'}"
+
+
+def _number(name: str, value: float | str) -> float:
+    """Return a setting as its slider holds it: a choice by its place, not by its name."""
+    choices = params.PARAMS[name].choices
+    return choices.index(value) if isinstance(value, str) and value in choices else float(value)

@@ -6,6 +6,7 @@ State holds names and choices, never data or work: those lie on disk. It is writ
 
 from __future__ import annotations
 
+import secrets
 from copy import deepcopy
 from dataclasses import dataclass, field, fields
 from typing import Any
@@ -20,11 +21,20 @@ KEY = "state"
 
 @dataclass
 class Turn:
-    """One question on the compare page with both answers."""
+    """One question on the compare page. `answers` are by voice, in the order they are shown in.
+
+    `reference` is the answer in the data, `system` the row's own system prompt; "" for a typed question.
+    `alone`: the turns before are not told. `blind`: who answered is not shown before there is a `vote`.
+    """
 
     question: str
-    base: str = ""
-    tuned: str = ""
+    answers: dict[str, str]
+    reference: str = ""
+    system: str = ""
+    alone: bool = True
+    blind: bool = False
+    vote: str = ""
+    id: str = field(default_factory=lambda: secrets.token_hex(8))
 
 
 @dataclass
@@ -94,8 +104,19 @@ class State:
     settings_for: str = ""  # the place and model these settings were made for
     # jobs and compare
     job: str = ""
+    run_sought: str = ""
+    compared: list[str] = field(default_factory=list)  # job ids
+    smoothing: float = 0.6
+    log_scale: bool = False
+    notify: bool = False  # a sound and a notification when a run has ended
+    other: str = ""  # the second job, to compare with; "" for none
+    judging: str = "talk"  # which part of the compare page is shown
     memory: bool = False
+    blind: bool = False
     temperature: float = 0.0
+    top_p: float = 1.0
+    most_said: int = 256  # tokens of an answer
+    talk_seed: int = 0
     # never written: this tab's language, secrets and talk
     lang: str = field(default="", metadata={"kept": False})
     api_key: str = field(default="", metadata={"kept": False})

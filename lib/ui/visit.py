@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lib import conversions, datasets, jobs
+from lib import conversions, datasets, joblist, jobs
 from lib.errors import AppError
 from lib.ui import parts
 from lib.ui.state import State
@@ -23,7 +23,8 @@ def told(visitor: State) -> str:
     """Say what the visitor has so far, in a sentence."""
     job = _job(visitor)
     if job:
-        return t("welcome.has_job", name=parts.plain(job.name), state=t(f"state.{job.state}"))
+        state = t(f"state.{joblist.standing(job).state}")
+        return t("welcome.has_job", name=parts.plain(job.name), state=state)
     found = dataset(visitor)
     name = parts.plain(found.name) if found else ""
     if conversions.manifest(visitor.conversion):

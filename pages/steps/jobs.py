@@ -1,9 +1,10 @@
-"""All jobs: what runs, what waits, live curves of the one that is chosen."""
+"""All jobs: what runs, what waits, live curves of the one that is chosen, several over each other."""
 
 import streamlit as st
 
 from lib import jobs
-from lib.ui import live, nav, parts
+from lib.ui import live, nav, parts, smaller
+from lib.ui import runs as listed
 from lib.ui.state import state
 from lib.ui.words import t
 
@@ -15,27 +16,22 @@ if not runs:
     parts.empty("model_training", t("jobs.none_title"), t("jobs.none"), t("settings.step"), to="settings")
     st.stop()
 
-ids = [job.id for job in runs]
-names = parts.labels({job.id: job.name for job in reversed(runs)}, parts.plain)
-if me.job not in ids:
-    me.job = ids[0]
+if me.job not in {job.id for job in runs}:
+    me.job = runs[0].id
 
 left, right = st.columns([1, 2], gap="medium")
 with left, st.container(border=True):
     parts.card_title(t("jobs.list_title"))
-    me.job = (
-        st.radio(
-            t("jobs.list_title"),
-            ids,
-            index=ids.index(me.job),
-            format_func=names.__getitem__,
-            captions=[live.caption(job) for job in runs],
-            label_visibility="collapsed",
-            key="job",
-        )
-        or ids[0]
-    )
-with right, parts.calm():
-    live.training(jobs.get(me.job))
+    listed.choose(me, runs)
+job = jobs.get(me.job)
+with right:
+    with parts.calm():
+        live.training(me, job)
+        smaller.offer(me, job)
+    listed.order(job)
+    listed.manage(me, job)
 
-nav.onward("jobs", ready=jobs.get(me.job).state == "done")
+if len(runs) > 1:
+    listed.compare(me, runs)
+
+nav.onward("jobs", ready=job.state == "done")

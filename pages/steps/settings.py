@@ -3,7 +3,7 @@
 import streamlit as st
 
 from lib import backends, conversions, estimate, params, script
-from lib.ui import nav, parts, place, sliders, visit
+from lib.ui import nav, parts, place, seeing, sliders, visit
 from lib.ui.state import state
 from lib.ui.words import t
 
@@ -55,6 +55,9 @@ with left:
 with right, st.container(border=True):
     parts.card_title(t("settings.means_title"), t("settings.means"))
     sliders.meaning(estimate.plan(amount, me.settings, **place.speed(me, model)), amount, me.settings)
+
+if me.place == "local" and model and not backend.missing():
+    seeing.row(data, model, me.settings, amount.train)
 
 with st.container(border=True):
     parts.card_title(t("settings.check_title"), t("settings.check"))

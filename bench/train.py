@@ -1,0 +1,469 @@
+"""Measure the trainer side by side with a plain TRL script and a hand-written loop, on the practice model.
+
+    python bench/train.py                        the default job, and three engines on the same rows
+    python bench/train.py --rounds 1 --epochs 1 --rows 80 --json all.json
+    python bench/train.py --half-billion         also steps of a model of Qwen2.5-0.5B's shape (5 GB, minutes)
+
+Every engine gets the bundled sample, nine tenths of it, and the same settings: LoRA on all linear layers,
+batch 8, one thread. `ours` is `python -m lib.trainer`; `TRL` is what its documentation shows, an `SFTTrainer`
+with `assistant_only_loss` and piles of shuffled rows; `loop` is PyTorch, peft and AdamW, without a framework,
+with shuffled rows padded to the longest of their pile. A useful token is one that is not padding: tokens a
+second are those of all epochs over the seconds from the first step's begin to the last one's end, evaluations
+left out. Every run is a fresh process; engines take turns, round by round; the medians count.
+
+`first step` is from the start of the process to the end of the first step, as the visitor waits for it, for
+`ours` with its evaluation before that; `whole` to the end of the process, for `ours` with all evaluations.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field
+from importlib import metadata
+from pathlib import Path
+from random import Random
+from statistics import median
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from lib import params, practice  # noqa: E402
+from lib.jobfolder import JobFolder  # noqa: E402
+from lib.trainer import quiet  # noqa: E402
+
+ENGINES = ("ours", "TRL", "loop")
+LONG = 256  # tokens of a row of the 0.5B-shaped model
+
+Messages = list[dict[str, str]]
+Rows = tuple[list[Messages], list[Messages]]  # to train on, held back
+Run = dict[str, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """What one engine did: `runs` hold each run's figures, `said` is "done" or what went wrong."""
+
+    task: str
+    name: str
+    said: str
+    runs: list[Run] = field(default_factory=list)
+
+    def of(self, figure: str) -> float:
+        """Return the median of a figure."""
+        return median(run[figure] for run in self.runs)
+
+
+# The data
+
+
+def sample(most: int) -> Rows:
+    """Return the bundled sample as conversations, both languages mixed; at most so many to train on."""
+    rows = [
+        [{"role": "user", "content": row["Question"]}, {"role": "assistant", "content": row["Response"]}]
+        for file in sorted((ROOT / "lib" / "sample").glob("fortune-*.json"))
+        for row in json.loads(file.read_text(encoding="utf-8"))
+    ]
+    Random(0).shuffle(rows)
+    held_back = len(rows) // 10
+    return rows[held_back:][:most], rows[:held_back]
+
+
+def write(place: Path, rows: Rows) -> None:
+    """Write both parts as chat JSONL, where a job folder has them."""
+    place.mkdir(parents=True, exist_ok=True)
+    for name, some in zip(("train", "validation"), rows, strict=True):
+        lines = (json.dumps({"messages": turns}, ensure_ascii=False) for turns in some)
+        (place / f"{name}.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+# The engines: each in a process of its own, which prints one line of JSON at its end
+
+
+class Steps:
+    """When steps began and ended, by the clock of this computer."""
+
+    def __init__(self) -> None:
+        self.begun: float | None = None
+        self.ends: list[float] = []
+
+    def begin(self) -> None:
+        """Note that the first step begins now."""
+        self.begun = self.begun or time.time()
+
+    def end(self) -> None:
+        """Note the end of a step."""
+        self.ends.append(time.time())
+
+    def told(self, tokens: int) -> dict[str, float]:
+        """Return the figures of a run in which `tokens` were read, padding not counted."""
+        assert self.begun
+        seconds = self.ends[-1] - self.begun
+        return {"first": self.ends[0], "tokens_per_second": tokens / seconds}
+
+
+def plain_trl(data: Path, model: Path, settings: dict[str, float]) -> dict[str, float]:
+    """Train as TRL's documentation shows it."""
+    os.environ["HF_DATASETS_CACHE"] = str(data / "cache")
+    import torch
+    from datasets import load_dataset
+    from peft import LoraConfig
+    from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
+    from trl import SFTConfig, SFTTrainer
+
+    torch.set_num_threads(1)
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    rows = load_dataset("json", data_files=str(data / "train.jsonl"), split="train")
+    steps = Steps()
+
+    class Watch(TrainerCallback):  # type: ignore[misc]
+        def on_step_begin(self, *_: Any, **__: Any) -> None:
+            steps.begin()
+
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            steps.end()
+
+    config = SFTConfig(
+        output_dir=str(data / "trl"),
+        learning_rate=settings["learning_rate"],
+        num_train_epochs=settings["epochs"],
+        per_device_train_batch_size=int(settings["batch_size"]),
+        max_length=int(settings["max_length"]),
+        assistant_only_loss=True,
+        activation_checkpointing=False,
+        bf16=False,
+        use_cpu=True,
+        dataloader_pin_memory=False,
+        save_strategy="no",
+        report_to=[],
+        disable_tqdm=True,
+    )
+    trainer = SFTTrainer(
+        model=AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32),
+        args=config,
+        train_dataset=rows,
+        processing_class=tokenizer,
+        peft_config=LoraConfig(**_lora(settings)),
+        callbacks=[Watch()],
+    )
+    tokens = sum(map(len, trainer.train_dataset["input_ids"]))
+    trainer.train()
+    return steps.told(round(tokens * settings["epochs"]))
+
+
+def plain_loop(data: Path, model: Path, settings: dict[str, float]) -> dict[str, float]:
+    """Train with PyTorch and peft alone."""
+    import torch
+    from peft import LoraConfig, get_peft_model
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    from lib.trainer import data as rows
+
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    tokenizer = AutoTokenizer.from_pretrained(model)
+    length = int(settings["max_length"])
+    coded = [rows.encode(tokenizer, turns) for turns in rows.conversations(data / "train.jsonl")]
+    weights = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
+    weights = get_peft_model(weights, LoraConfig(**_lora(settings)))
+    weights.train()
+    trained = [one for one in weights.parameters() if one.requires_grad]
+    optimizer = torch.optim.AdamW(trained, lr=settings["learning_rate"], weight_decay=0.0)
+    size, dice, steps, tokens = int(settings["batch_size"]), Random(0), Steps(), 0
+    for _ in range(int(settings["epochs"])):
+        dice.shuffle(coded)
+        for at in range(0, len(coded), size):
+            steps.begin()
+            pile = [(ids[:length], labels[:length]) for ids, labels in coded[at : at + size]]
+            wide = max(len(ids) for ids, _ in pile)
+            read, wanted, there = (torch.full((len(pile), wide), value) for value in (0, -100, 0))
+            for place, (ids, labels) in enumerate(pile):
+                read[place, : len(ids)] = torch.tensor(ids)
+                wanted[place, : len(ids)] = torch.tensor(labels)
+                there[place, : len(ids)] = 1
+                tokens += len(ids)
+            weights(input_ids=read, attention_mask=there, labels=wanted).loss.backward()
+            torch.nn.utils.clip_grad_norm_(trained, 1.0)
+            optimizer.step()
+            optimizer.zero_grad()
+            steps.end()
+    return steps.told(tokens)
+
+
+def _lora(settings: dict[str, float]) -> dict[str, Any]:
+    return {
+        "r": int(settings["lora_rank"]),
+        "lora_alpha": settings["lora_alpha"],
+        "lora_dropout": settings["lora_dropout"],
+        "target_modules": "all-linear",
+        "task_type": "CAUSAL_LM",
+    }
+
+
+SCRIPTS: dict[str, Callable[[Path, Path, dict[str, float]], dict[str, float]]] = {
+    "TRL": plain_trl,
+    "loop": plain_loop,
+}
+
+
+def ours(place: Path, rows: Rows, model: Path, settings: dict[str, float]) -> Run | str:
+    """Run our trainer in a process of its own; return its figures, or why there are none."""
+    asked = {"kind": "practice"} if model == practice.folder() else {"kind": "path", "id": str(model)}
+    folder = JobFolder.create(place / "job", {"model": asked, "settings": settings})
+    write(folder.path / "data", rows)
+    begun = time.time()
+    command = [sys.executable, "-m", "lib.trainer", str(folder.path)]
+    ran, peak, first = _watched(command, lambda: any("loss" in row for row in folder.metrics()))
+    seconds = time.time() - begun
+    result = folder.result() or {}
+    if ran.returncode or result.get("state") != "done":
+        return f"failed: {result or ran.stderr[-300:]}"
+    return {
+        "seconds": seconds,
+        "first_step": first - begun,
+        "tokens_per_second": result["tokens_per_second"],
+        "peak": peak,
+    }
+
+
+def script(name: str, place: Path, rows: Rows, model: Path, settings: dict[str, float]) -> Run | str:
+    """Run another engine in a process of its own; return its figures, or why there are none."""
+    write(place, rows)
+    command = [sys.executable, str(Path(__file__)), "--engine", name, "--model", str(model)]
+    command += ["--data", str(place), "--settings", json.dumps(settings)]
+    begun = time.time()
+    ran, peak, _ = _watched(command)
+    if ran.returncode:
+        return f"failed: {ran.stderr.strip()[-300:]}"
+    told = json.loads(ran.stdout.strip().rpartition("\n")[2])
+    return {
+        "seconds": time.time() - begun,
+        "first_step": told["first"] - begun,
+        "tokens_per_second": told["tokens_per_second"],
+        "peak": peak,
+    }
+
+
+def _watched(
+    command: list[str], happened: Callable[[], bool] | None = None
+) -> tuple[subprocess.CompletedProcess[str], float, float]:
+    """Run a process; return it, the most memory it held (Linux; else 0), and when something `happened`."""
+    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
+        process = subprocess.Popen(command, cwd=ROOT, stdout=out, stderr=err)
+        peak = when = 0.0
+        while True:
+            peak = max(peak, _held(process.pid))
+            if happened and not when and happened():
+                when = time.time()
+            try:
+                process.wait(0.05)
+                break
+            except subprocess.TimeoutExpired:
+                continue
+        out.seek(0)
+        err.seek(0)
+        ran = subprocess.CompletedProcess(command, process.returncode, out.read(), err.read())
+        return ran, peak, when or time.time()
+
+
+def _held(pid: int) -> float:
+    try:
+        status = Path(f"/proc/{pid}/status").read_text(encoding="utf-8")
+    except OSError:
+        return 0.0
+    lines = [line.split() for line in status.splitlines() if line.startswith("VmHWM")]
+    return float(lines[0][1]) * 1024 if lines else 0.0
+
+
+# The tasks
+
+
+def practice_settings(epochs: float | None) -> dict[str, float]:
+    """Return the practice model's default settings, with other epochs if wished."""
+    settings = {name: row.default for name, row in params.PARAMS.items()} | params.PRACTICE
+    return settings | ({"epochs": epochs} if epochs else {})
+
+
+def half_billion(place: Path) -> Path:
+    """Write a model of Qwen2.5-0.5B's shape with random weights and the practice model's tokenizer."""
+    import torch
+    from transformers import AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
+
+    config = Qwen2Config(
+        vocab_size=151_936,
+        hidden_size=896,
+        intermediate_size=4864,
+        num_hidden_layers=24,
+        num_attention_heads=14,
+        num_key_value_heads=2,
+        max_position_embeddings=32_768,
+        tie_word_embeddings=True,
+        bos_token_id=None,
+        eos_token_id=2,
+    )
+    torch.manual_seed(0)
+    Qwen2ForCausalLM(config).save_pretrained(place)
+    AutoTokenizer.from_pretrained(practice.folder()).save_pretrained(place)
+    return place
+
+
+def long_rows(count: int) -> list[Messages]:
+    """Return rows of just over LONG tokens of the practice model, so that each is cut to that."""
+    rows, _ = sample(1000)
+    texts = [" ".join(turn["content"] for turn in turns) for turns in rows]
+    return [
+        [
+            {"role": "user", "content": texts[n]},
+            {"role": "assistant", "content": " ".join(texts[n + 1 : n + 9])},
+        ]
+        for n in range(count)
+    ]
+
+
+def measure(
+    task: str, engines: Sequence[str], rows: Rows, model: Path, settings: dict[str, float], rounds: int
+) -> list[Row]:
+    """Run every engine `rounds` times, taking turns; return their rows in order."""
+    found: dict[str, list[Run]] = {name: [] for name in engines}
+    failed: dict[str, str] = {}
+    for _ in range(rounds):
+        for name in engines:
+            with tempfile.TemporaryDirectory() as place:
+                if name == "ours":
+                    told = ours(Path(place), rows, model, settings)
+                else:
+                    told = script(name, Path(place), rows, model, settings)
+            if isinstance(told, str):
+                failed[name] = told
+            else:
+                found[name].append(told)
+    return [Row(task, name, failed.get(name, "done"), found[name]) for name in engines]
+
+
+# What was promised
+
+
+def table(rows: Sequence[Row]) -> Iterator[str]:
+    """Yield the lines of one task's table."""
+    ours = next((row for row in rows if row.name == "ours" and row.runs), None)
+    yield "| engine | useful tokens/s | ours ÷ it | first step s | whole s | peak MB | rounds | result |"
+    yield "|---|--:|--:|--:|--:|--:|--:|---|"
+    for row in rows:
+        if not row.runs:
+            yield f"| {row.name} | | | | | | | {row.said} |"
+            continue
+        speed = row.of("tokens_per_second")
+        ratio = f"{ours.of('tokens_per_second') / speed:.2f}×" if ours else ""
+        yield (
+            f"| {row.name} | {speed:,.0f} | {ratio} | {row.of('first_step'):.1f} | {row.of('seconds'):.1f}"
+            f" | {row.of('peak') / 1e6:,.0f} | {len(row.runs)} | {row.said} |"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A promise of a task: `value` of our row is at least (or at most) `limit`; `other` is compared with."""
+
+    task: str
+    text: str
+    value: Callable[[Row, Row | None], float]
+    limit: float
+    at_least: bool = False
+    show: str = "{:.2f} times"
+    other: str = ""
+
+
+def _speed(ours: Row, other: Row | None) -> float:
+    assert other
+    return ours.of("tokens_per_second") / other.of("tokens_per_second")
+
+
+TARGETS = (
+    Target("practice", "first step within 6 s", lambda ours, _: ours.of("first_step"), 6, show="{:.1f} s"),
+    Target("practice", "default job within 30 s", lambda ours, _: ours.of("seconds"), 30, show="{:.1f} s"),
+    Target("practice", "at least 1.2 times TRL's useful tokens a second", _speed, 1.2, True, other="TRL"),
+    Target("practice", "at least 0.85 of the hand-written loop's", _speed, 0.85, True, other="loop"),
+    Target("0.5B", "not slower than TRL", _speed, 1, True, other="TRL"),
+    Target("0.5B", "memory under 4.5 GB", lambda ours, _: ours.of("peak") / 1e9, 4.5, show="{:.2f} GB"),
+)
+
+
+def judged(rows: Sequence[Row]) -> list[dict[str, str]]:
+    """Return every promise with what was measured; `said` is "met", "missed by …" or "not measured"."""
+    good = {(row.task, row.name): row for row in rows if row.said == "done" and row.runs}
+    found = []
+    for target in TARGETS:
+        ours, other = good.get((target.task, "ours")), good.get((target.task, target.other))
+        said, shown = "not measured", ""
+        if ours and (other or not target.other):
+            value = target.value(ours, other)
+            met = value >= target.limit if target.at_least else value <= target.limit
+            said = "met" if met else f"missed by {abs(value / target.limit - 1):.1%}"
+            shown = target.show.format(value)
+        found.append({"target": f"{target.task}: {target.text}", "said": said, "shown": shown})
+    return found
+
+
+def _machine() -> Iterator[str]:
+    load = ", ".join(f"{one:.1f}" for one in os.getloadavg())
+    yield f"{os.cpu_count()} cores ({platform.processor() or platform.machine()}); load {load}"
+    told = (f"{name} {metadata.version(name)}" for name in ("torch", "transformers", "trl", "peft"))
+    yield f"Python {platform.python_version()}, {', '.join(told)}"
+
+
+def _asked(arguments: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        "bench/train.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    add = parser.add_argument
+    add("--rounds", type=int, default=3)
+    add("--epochs", type=float, help="other than the default job's")
+    add("--rows", type=int, default=360, help="fewer rows than nine tenths of the sample")
+    add("--engines", default=",".join(ENGINES), help=f"which of {','.join(ENGINES)}")
+    add("--half-billion", action="store_true", help="also a model of Qwen2.5-0.5B's shape")
+    add("--json", type=Path, help="write every single figure to this file")
+    add("--engine", help=argparse.SUPPRESS)
+    add("--model", type=Path, help=argparse.SUPPRESS)
+    add("--data", type=Path, help=argparse.SUPPRESS)
+    add("--settings", type=json.loads, help=argparse.SUPPRESS)
+    return parser.parse_args(arguments)
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure what is asked for; print tables."""
+    asked = _asked(arguments)
+    quiet.prepare()
+    if asked.engine:
+        print(json.dumps(SCRIPTS[asked.engine](asked.data, asked.model, asked.settings)))
+        return
+    engines = [name for name in ENGINES if name in asked.engines.split(",")]
+    print("\n\n".join([f"`{' '.join(['python bench/train.py', *sys.argv[1:]])}`", *_machine()]))
+    settings = practice_settings(asked.epochs)
+    rows = measure("practice", engines, sample(asked.rows), practice.folder(), settings, asked.rounds)
+    print("\n### The practice model\n\n" + "\n".join(table(rows)), flush=True)
+    if asked.half_billion:
+        with tempfile.TemporaryDirectory() as place:
+            model = half_billion(Path(place))
+            slow = settings | {"batch_size": 1, "epochs": 1, "max_length": LONG, "learning_rate": 2e-4}
+            large = measure("0.5B", engines, (long_rows(8), []), model, slow, 1)
+        print(f"\n### A 0.5B-shaped model, rows of {LONG} tokens\n\n" + "\n".join(table(large)), flush=True)
+        rows += large
+    found = judged(rows)
+    print("\n" + "\n".join(f"- {one['target']}: **{one['said']}** {one['shown']}".rstrip() for one in found))
+    if asked.json:
+        told = {
+            "rows": [{"task": row.task, "name": row.name, "said": row.said, "runs": row.runs} for row in rows]
+        }
+        asked.json.write_text(json.dumps(told | {"targets": found}, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,27 @@
+"""The button that tries a run which was out of memory once more, with the next smaller settings."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from lib import jobs
+from lib.backends import local
+from lib.params import PARAMS
+from lib.ui.state import State
+from lib.ui.words import t
+
+
+def offer(me: State, job: jobs.Job) -> None:
+    """Draw the button where it can help; the new run becomes the one that is watched."""
+    settings = local.smaller(job)
+    if not settings:
+        return
+    before = job.folder.asked()["settings"]
+    change = ", ".join(
+        f"{t(f'param.{name}.name')} {PARAMS[name].show(value)}"
+        for name, value in settings.items()
+        if value != before.get(name)
+    )
+    if st.button(t("jobs.smaller", change=change), icon=":material/compress:", key=f"smaller_{job.id}"):
+        me.job = local.again_smaller(job).id
+        st.rerun()

@@ -1,0 +1,99 @@
+"""Take the tuned model home: the folder, the zip, merged weights, the Modelfile, the code that loads it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import streamlit as st
+
+from lib import jobs, script, takehome
+from lib.errors import AppError
+from lib.ui import parts
+from lib.ui.state import State
+from lib.ui.words import explain, t
+
+ACTIVE = ("queued", "running")
+
+
+def panel(me: State, job: jobs.Job) -> None:
+    """Draw what a job's model can be taken home as."""
+    out = takehome.packed(job)
+    with st.container(border=True):
+        parts.card_title(t("takehome.title"), t("takehome.what"))
+        if st.button(t("takehome.pack"), type="primary", icon=":material/inventory_2:", key="pack"):
+            try:
+                out = takehome.pack(job, lang=me.lang)
+            except AppError as error:
+                parts.sorry(explain(error))
+        if out is None:
+            return
+        st.markdown(t("takehome.lies"))
+        st.code(str(out), language=None, wrap_lines=True)
+        st.download_button(
+            t("takehome.zip"),
+            lambda: takehome.zipped(out).read_bytes(),
+            f"{job.id}.zip",
+            "application/zip",
+            on_click="ignore",
+            icon=":material/download:",
+            key="zip",
+        )
+    if (out / "adapter").is_dir():
+        _merged(job, out)
+    with st.container(border=True):
+        parts.card_title(t("takehome.hub_title"), t("takehome.hub"))
+        st.code(script.upload(job), language=None, wrap_lines=True)
+    with st.container(border=True):
+        parts.card_title(t("takehome.load_title"), t("takehome.load"))
+        known = ("load_adapter.py", "load_merged.py", "Modelfile", "README.md")
+        names = [name for name in known if (out / name).is_file()]
+        for tab, name in zip(st.tabs(names), names, strict=True):
+            with tab:
+                st.caption(t(f"takehome.{name.partition('.')[0].lower()}"))
+                if name == "Modelfile":
+                    _modelfile(job)
+                text = (out / name).read_text(encoding="utf-8")
+                st.code(text, language="python" if name.endswith(".py") else None, wrap_lines=True)
+
+
+def _merged(job: jobs.Job, out: Path) -> None:
+    now = takehome.merging(job)
+    active = now is not None and now.state in ACTIVE
+
+    @st.fragment(run_every=1.0 if active else None, key="merging")
+    def part() -> None:
+        one = takehome.merging(job)
+        with st.container(border=True):
+            parts.card_title(t("takehome.merge_title"), t("takehome.merge"))
+            if one and one.state in ACTIVE:
+                phase = one.folder.status().get("phase", "waits")
+                st.progress(_SHARES.get(phase, 0.0), t(f"takehome.merge_{phase}"))
+                if st.button(t("jobs.stop"), icon=":material/stop:", key=f"stop_{one.id}"):
+                    jobs.stop(one.id)
+                return
+            if active:
+                st.rerun()
+            if one and one.state == "failed":
+                parts.sorry(explain(one.error or {}))
+            if (out / "merged").is_dir():
+                size = sum(path.stat().st_size for path in (out / "merged").iterdir())
+                st.markdown(t("takehome.merged_there", size=size))
+                st.code(str(out / "merged"), language=None, wrap_lines=True)
+            elif st.button(t("takehome.merge_start"), icon=":material/merge:", key="merge"):
+                takehome.merge(job, out)
+                st.rerun()
+
+    part()
+
+
+def _modelfile(job: jobs.Job) -> None:
+    made = takehome.modelfile(job)
+    if not made.translated:
+        st.warning(t("takehome.untranslated"), icon=":material/translate:")
+    if not made.read:
+        st.warning(t("takehome.gguf"), icon=":material/transform:")
+    if job.folder.asked()["model"]["kind"] == "practice":
+        st.caption(t("takehome.modelfile_practice"))
+
+
+_SHARES = {"loading": 0.2, "merging": 0.5, "saving": 0.7}

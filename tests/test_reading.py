@@ -1,0 +1,118 @@
+"""Curves of every kind are read as what they are."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from lib import words
+from lib.curves import Series
+from lib.reading import Reading, read
+
+STEPS, EPOCHS = 200, 10
+VERDICTS = (
+    *("early", "short", "diverged", "nothing", "memorising", "learning", "falling", "settled", "blind"),
+)
+
+
+def curve(values: np.ndarray, epochs: float = EPOCHS) -> Series:
+    share = np.linspace(0, 1, len(values))
+    return Series(share * STEPS, share * epochs, values.astype(np.float64))
+
+
+def noisy(values: np.ndarray, seed: int, noise: float = 0.15) -> Series:
+    return curve(values * np.random.default_rng(seed).normal(1, noise, len(values)))
+
+
+def fall(start: float, end: float, points: int, pace: float = 4) -> np.ndarray:
+    return end + (start - end) * np.exp(-pace * np.linspace(0, 1, points))
+
+
+def u_turn(best: int = 4, points: int = 11) -> np.ndarray:
+    down, up = np.linspace(3, 1, best + 1), np.linspace(1, 1.6, points - best)[1:]
+    return np.concatenate((down, up))
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_falling_curves_are_learning(seed: int) -> None:
+    loss, validation = noisy(fall(3, 0.8, STEPS, 2), seed), curve(fall(3, 1, 11, 2))
+    assert read(loss, validation, ended=False).verdict == "learning"
+    assert read(loss, validation, ended=True).verdict == "falling"
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_flat_by_now_is_settled(seed: int) -> None:
+    told = read(noisy(fall(3, 0.9, STEPS, 12), seed), curve(fall(3, 1, 11, 12)), ended=True)
+    assert told.verdict == "settled"
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_turn_of_validation_is_memorising_since_that_epoch(seed: int) -> None:
+    told = read(noisy(fall(3, 0.05, STEPS), seed), curve(u_turn()), ended=True)
+    assert told == Reading("memorising", {"first": 3.0, "best": 1.0, "last": 1.6, "epoch": 4.0})
+
+
+def test_one_measurement_a_little_higher_is_no_memorising() -> None:
+    validation = np.append(fall(3, 1, 10, 5), 1.05)
+    validation[-1] = validation[-2] * 1.03
+    assert read(noisy(fall(3, 0.8, STEPS), 0), curve(validation), ended=True).verdict != "memorising"
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_flat_curves_learned_nothing(seed: int) -> None:
+    flat = noisy(np.full(STEPS, 3.0), seed)
+    validation = curve(3.0 - np.linspace(0, 0.02, 11))
+    assert read(flat, validation, ended=True).verdict == "nothing"
+    assert read(flat, validation, ended=False, share=0.1).verdict == "early"  # it may be the warm-up
+    assert read(flat, validation, ended=False, share=0.5).verdict == "nothing"
+    assert read(flat, curve(np.array([])), ended=True).verdict == "nothing"
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_loss_that_grows_has_diverged(seed: int) -> None:
+    rising = noisy(np.linspace(3, 9, STEPS), seed)
+    burst = noisy(np.concatenate((fall(3, 1, 80), np.full(120, 2.6))), seed)
+    for loss in (rising, burst):
+        assert read(loss, curve(np.linspace(3, 8, 6)), ended=True).verdict == "diverged"
+        assert read(loss, curve(np.array([])), ended=False, share=0.5).verdict == "diverged"
+
+
+def test_a_loss_that_is_no_number_has_diverged() -> None:
+    empty = curve(np.array([]))
+    assert read(empty, empty, ended=True, broken=True).verdict == "diverged"
+
+
+def test_a_run_that_begins_is_too_early_to_read() -> None:
+    empty = curve(np.array([]))
+    assert read(empty, empty, ended=False, share=0).verdict == "early"
+    assert read(noisy(fall(3, 2, 5), 0), curve(np.array([3.0])), ended=False, share=0.02).verdict == "early"
+    assert read(noisy(fall(3, 2, 50), 0), curve(np.array([3.0])), ended=False, share=0.2).verdict == "early"
+
+
+def test_a_run_of_few_steps_is_too_short_to_read() -> None:
+    assert read(noisy(fall(3, 2, 3), 0), curve(np.array([3.0, 2.5])), ended=True).verdict == "short"
+    # but several measurements of few long steps can be read
+    assert read(noisy(fall(3, 2, 5), 0), curve(u_turn(2, 6)), ended=True).verdict == "memorising"
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_without_validation_only_so_much_can_be_said(seed: int) -> None:
+    told = read(noisy(fall(3, 0.5, STEPS), seed), curve(np.array([])), ended=True)
+    assert told.verdict == "blind"
+    assert told.facts["last"] < 0.8 < 2 < told.facts["first"]
+
+
+@pytest.mark.parametrize("points", [8, 20, 200, 100_000])
+def test_noise_alone_never_has_diverged(points: int) -> None:
+    flat = (noisy(np.full(points, 2.0), seed, noise=0.3) for seed in range(200 if points < 1000 else 5))
+    told = [read(loss, curve(np.full(5, 2.0)), ended=True).verdict for loss in flat]
+    assert told.count("nothing") >= 0.95 * len(told), told
+
+
+@pytest.mark.parametrize("verdict", VERDICTS)
+def test_every_verdict_has_its_sentence(verdict: str) -> None:
+    facts = {"first": 3.0, "best": 1.0, "last": 1.5, "epoch": 4.0}
+    for lang in words.languages():
+        assert "{" not in words.say(lang, f"reading.{verdict}", **facts)
+    known = {key.removeprefix("reading.") for key in words.catalog("en") if key.startswith("reading.")}
+    assert known == set(VERDICTS)

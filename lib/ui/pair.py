@@ -54,6 +54,8 @@ def chosen(
             key="compare_job",
         )
     others = ["", *(one for one in ids if one != me.job)]
+    if len(others) == 1:
+        return runs[me.job], None
     with right:
         me.other = st.selectbox(
             t("compare.other"),
@@ -61,7 +63,6 @@ def chosen(
             index=others.index(me.other) if me.other in others else 0,
             format_func=lambda one: names[one] if one else t("compare.no_other"),
             help=t("compare.other_help"),
-            disabled=len(others) == 1,
             key=f"compare_other_{me.job}",
         )
     return runs[me.job], runs.get(me.other)

@@ -126,7 +126,7 @@ def train(folder: JobFolder, asked: Asked) -> Command:
 def score(folder: JobFolder, asked: Asked) -> Command:
     """Return the command that answers and scores the validation rows of a training job."""
     del asked
-    missing = missing_packages((*TRAINER, *SCORES))
+    missing = missing_packages(*SCORES)
     if missing:
         raise ModelError("trainer.not_installed", package=", ".join(missing))
     return [sys.executable, "-m", "lib.trainer.score", str(folder.path)]
@@ -168,9 +168,9 @@ def _bytes(folder: JobFolder, phase: str, path: Path) -> Callable[[int], None]:
     return lambda done: told(done, total)
 
 
-def missing_packages(names: Sequence[str] = TRAINER) -> list[str]:
-    """Return which packages of the local trainer are not installed; looks without importing any."""
-    return [name for name in names if find_spec(name) is None]
+def missing_packages(*more: str) -> list[str]:
+    """Return which packages of the local trainer, and which `more`, are missing; looks without importing any."""
+    return [name for name in (*TRAINER, *more) if find_spec(name) is None]
 
 
 def model_folder(model: dict[str, str]) -> Path:

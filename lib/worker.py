@@ -169,7 +169,7 @@ def _bytes(folder: JobFolder, phase: str, path: Path) -> Callable[[int], None]:
 
 
 def missing_packages(*more: str) -> list[str]:
-    """Return which packages of the local trainer, and which `more`, are missing; looks without importing any."""
+    """Return which packages of the local trainer and of `more` are missing; looks without importing any."""
     return [name for name in (*TRAINER, *more) if find_spec(name) is None]
 
 

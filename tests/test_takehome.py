@@ -256,7 +256,7 @@ def test_on_the_command_line_it_is_packed_merged_and_uploaded(
     assert run("export", job.id, "--dtype", "int3", code=2).stderr
 
 
-@pytest.mark.skipif(bool(worker.missing_packages(worker.SCORES)), reason="the trainer is not installed")
+@pytest.mark.skipif(bool(worker.missing_packages(*worker.SCORES)), reason="the trainer is not installed")
 def test_on_the_command_line_it_is_scored(job: jobs.Job) -> None:
     told = answer("score", job.id)
     assert told["rows"] == 2

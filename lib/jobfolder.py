@@ -29,6 +29,8 @@ from filelock import FileLock, Timeout
 from lib.errors import AppError, JobError
 from lib.workspace import read_json, told, write_json
 
+BUSY = 75  # exit code of a process that found another one at work in its folder (EX_TEMPFAIL)
+
 
 class JobFolder:
     """One job's folder. Cheap to make: it reads nothing until asked."""

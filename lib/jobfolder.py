@@ -7,6 +7,7 @@
     log.txt          all that the process printed
     result.json      written last: {"state": "done", …} or {"state": "failed", "key", "facts"}
     stop             present once somebody asked it to stop
+    checkpoints/     what a training goes on from; best/ its best weights so far
     process.json     pid and start time of the process that works here; job.lock is held by it
 
 The process that works (a trainer, a download, a conversion) writes; everyone else reads. Both need only
@@ -16,6 +17,7 @@ this module, so a folder can be carried to another machine and worked on there.
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -72,13 +74,7 @@ class JobFolder:
         known = read_json(self.path / "process.json")
         if not isinstance(known, dict) or not {"pid", "started"} <= known.keys():
             return None
-        try:
-            process = psutil.Process(known["pid"])
-            same = abs(process.create_time() - known["started"]) < 1
-            alive = same and process.status() != psutil.STATUS_ZOMBIE
-        except psutil.Error:
-            return None
-        return process if alive else None
+        return living(known["pid"], known["started"])
 
     def report(self, phase: str, **numbers: Any) -> None:
         """Replace `status.json`: the phase's name and the numbers a page shows with it."""
@@ -144,6 +140,23 @@ class JobFolder:
         except FileNotFoundError:
             return None
 
+    def tidy(self) -> None:
+        """Remove what a killed process left half-written, and of a finished job what only served to go on.
+
+        Only for the process that works here, or when none does.
+        """
+        result = self.result() or {}
+        rooms = [path for path in self.path.glob(".*.part") if path.is_dir()] + [self.path / "checkpoints"]
+        for path in self.path.glob(".*.part"):
+            if path not in rooms:
+                path.unlink(missing_ok=True)
+        if result.get("state") != "done":
+            return
+        if result.get("kept_step") == result.get("best_step"):
+            rooms.append(self.path / "best")  # it would be there twice
+        for path in rooms:
+            shutil.rmtree(path, ignore_errors=True)
+
     def want_stop(self) -> None:
         """Ask the process at work to stop at its next step."""
         with told(self.path):
@@ -167,3 +180,13 @@ class JobFolder:
     def _append(self, name: str, row: dict[str, Any]) -> None:
         with told(self.path), (self.path / name).open("ab") as file:
             file.write(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
+
+
+def living(pid: int, started: float) -> psutil.Process | None:
+    """Return the process with this id if it lives and began then (seconds since 1970), else None."""
+    try:
+        process = psutil.Process(pid)
+        same = abs(process.create_time() - started) < 1
+        return process if same and process.status() != psutil.STATUS_ZOMBIE else None
+    except psutil.Error:
+        return None

@@ -8,6 +8,7 @@ To keep something more of a job: a line at the end of VERSIONS, which older list
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 import time
@@ -19,10 +20,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 import orjson
+import psutil
 from filelock import FileLock
 
 from lib.errors import JobError, UsageError, WorkspaceError
-from lib.jobfolder import JobFolder
+from lib.jobfolder import JobFolder, living
 from lib.workspace import free_bytes, inside, room, root, told, writing
 
 STATES = ("queued", "running", "done", "failed", "stopped")
@@ -90,7 +92,7 @@ def listing(kind: str = "", sought: str = "") -> list[Job]:
 
     `sought`: only those in whose name or note every one of these words occurs, capitals or not.
     """
-    _finish_deletions()
+    _clear_up()
     with opened() as db:
         rows = db.execute(f"{_ROWS} where ? in ('', kind) order by rowid desc", (kind,)).fetchall()
     words = sought.casefold().split()
@@ -197,7 +199,7 @@ def delete(job_id: str) -> int:
     The folder first gets a name beside its own. Where a crash comes between, the next look at the list
     finishes the deletion: there is never half a job.
     """
-    _finish_deletions()
+    _clear_up()
     job = get(job_id)
     freed = weight(job)
     path = job.folder.path
@@ -208,7 +210,7 @@ def delete(job_id: str) -> int:
         with told(path), suppress(FileNotFoundError):
             path.rename(path.with_name(f".{path.name}{_DELETED}"))
         _forget(db, job_id)
-    _finish_deletions()
+    _clear_up()
     exported(job).unlink(missing_ok=True)
     return freed
 
@@ -295,6 +297,25 @@ def enter(db: sqlite3.Connection, values: dict[str, Any]) -> sqlite3.Row:
     to_the_end(db, values["id"])
     change(db, row_of(db, values["id"]), "queued")
     return row_of(db, values["id"])
+
+
+@contextmanager
+def making(path: Path) -> Iterator[None]:
+    """Mark a job's folder as one that is being made, beside it, until it is in the list.
+
+    Where the block fails, the folder is removed; where its process dies, whoever looks at the list next does.
+    """
+    # "~" is in no id: `new_id` leaves only letters, digits and "-._" of a name
+    mark = path.with_name(f".{path.name}~{os.getpid()}~{psutil.Process().create_time()}{_ENTERING}")
+    with told(mark):
+        mark.touch()
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(path, ignore_errors=True)
+        raise
+    finally:
+        mark.unlink(missing_ok=True)
 
 
 def to_the_end(db: sqlite3.Connection, job_id: str) -> None:
@@ -399,6 +420,7 @@ _QUEUE = (
 # The phases in which there is something to watch; all others only prepare for it.
 _STANDING_OF = {"training": "training", "evaluating": "evaluating", "saving": "training"}
 _DELETED = ".deleted"
+_ENTERING = ".entering"
 _NOT_EXPORTED = ("checkpoints", "job.lock", "process.json", "stop", "handover.json", "status.json")
 _ABOUT = ("id", "kind", "name", "note", "backend", "state", "created", "started", "ended", "error", "attempt")
 
@@ -429,10 +451,26 @@ def _forget(db: sqlite3.Connection, job_id: str) -> None:
     db.execute("delete from job where id = ?", (job_id,))
 
 
-def _finish_deletions() -> None:
-    for path in room("jobs").glob(f".*{_DELETED}"):
-        job_id = path.name.removeprefix(".").removesuffix(_DELETED)
-        with opened(write=True) as db:  # waits for one that is under way
-            if not path.with_name(job_id).exists():
-                _forget(db, job_id)
-        shutil.rmtree(path, ignore_errors=True)
+def _clear_up() -> None:
+    """Finish deletions that were cut short, and take away what was never entered as a whole."""
+    for path in room("jobs").glob(".*"):
+        if path.name.endswith(_DELETED):
+            job_id = path.name.removeprefix(".").removesuffix(_DELETED)
+            with opened(write=True) as db:  # waits for one that is under way
+                if not path.with_name(job_id).exists():
+                    _forget(db, job_id)
+            shutil.rmtree(path, ignore_errors=True)
+        elif path.name.endswith(_ENTERING):
+            _take_back(path)
+
+
+def _take_back(mark: Path) -> None:
+    """Remove the folder of a job whose maker died before the job was in the list, and the maker's mark."""
+    job_id, pid, started = mark.name.removeprefix(".").removesuffix(_ENTERING).rsplit("~", 2)
+    if living(int(pid), float(started)):
+        return
+    with opened() as db:
+        entered = db.execute("select 1 from job where id = ?", (job_id,)).fetchone()
+    if not entered:
+        shutil.rmtree(mark.with_name(job_id), ignore_errors=True)
+    mark.unlink(missing_ok=True)

@@ -395,6 +395,7 @@ class _Runner:
                 folder.halt()
             else:
                 folder.fail(error)
+        folder.tidy()
         told_error = error.as_json() if isinstance(error, AppError) else error
         with joblist.opened(write=True) as db:
             joblist.change(db, row, state, error=told_error)
@@ -423,7 +424,7 @@ def _enter(
 ) -> Job:
     path = room("jobs") / new_id(name)
     row = KINDS[kind]
-    try:
+    with joblist.making(path):
         folder = JobFolder.create(path, asked | {"kind": kind, "name": name, "backend": backend})
         if data is not None:
             _link(data, folder.path / "data")
@@ -433,9 +434,6 @@ def _enter(
         values |= {"lane": row.lane, "grace": row.grace, "command": orjson.dumps(row.command)}
         with joblist.opened(write=True) as db:
             return joblist.as_job(joblist.enter(db, values))
-    except BaseException:
-        shutil.rmtree(path, ignore_errors=True)
-        raise
 
 
 def _link(source: Path, target: Path) -> None:

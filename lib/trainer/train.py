@@ -118,8 +118,6 @@ def _run(folder: JobFolder, asked: dict[str, Any], settings: Settings, given: Pa
                 _save(loop.model, loaded.tokenizer, where.name, place)
             else:
                 shutil.copytree(best.place, place, dirs_exist_ok=True)
-    if chosen == best.step and not watch.stopped:
-        shutil.rmtree(best.place, ignore_errors=True)  # it would be there twice
     train, validation = rows["train"], rows["validation"]
     evaluations = [row["eval_loss"] for row in folder.metrics() if row.get("eval_loss") is not None]
     facts: dict[str, Any] = {
@@ -158,8 +156,8 @@ def _run(folder: JobFolder, asked: dict[str, Any], settings: Settings, given: Pa
     if watch.stopped:
         folder.halt(**facts)
     else:
-        shutil.rmtree(room, ignore_errors=True)
         folder.finish(**facts)
+        folder.tidy()  # only now: killed before, it must be able to go on
     _say("stopped" if watch.stopped else "done", step=step, seconds=facts["seconds"])
 
 

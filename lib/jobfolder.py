@@ -8,7 +8,7 @@
     result.json      written last: {"state": "done", …} or {"state": "failed", "key", "facts"}
     stop             present once somebody asked it to stop
     checkpoints/     what a training goes on from; best/ its best weights so far
-    process.json     pid and start time of the process that works here; job.lock is held by it
+    process.json     which process works here (`identity`); job.lock is held by it
 
 The process that works (a trainer, a download, a conversion) writes; everyone else reads. Both need only
 this module, so a folder can be carried to another machine and worked on there.
@@ -30,6 +30,8 @@ from filelock import FileLock, Timeout
 
 from lib.errors import AppError, JobError
 from lib.workspace import read_json, told, write_json
+
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")  # Linux: another one after every start
 
 
 class JobFolder:
@@ -63,18 +65,14 @@ class JobFolder:
         except Timeout:
             raise JobError("job.busy", folder=str(self.path)) from None
         try:
-            started = psutil.Process().create_time()
-            write_json(self.path / "process.json", {"pid": os.getpid(), "started": started})
+            write_json(self.path / "process.json", identity(psutil.Process()))
             yield
         finally:
             lock.release()
 
     def process(self) -> psutil.Process | None:
         """Return the process at work here, or None. A reused process id is not mistaken for ours."""
-        known = read_json(self.path / "process.json")
-        if not isinstance(known, dict) or not {"pid", "started"} <= known.keys():
-            return None
-        return living(known["pid"], known["started"])
+        return living(read_json(self.path / "process.json"))
 
     def report(self, phase: str, **numbers: Any) -> None:
         """Replace `status.json`: the phase's name and the numbers a page shows with it."""
@@ -182,11 +180,33 @@ class JobFolder:
             file.write(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
 
 
-def living(pid: int, started: float) -> psutil.Process | None:
-    """Return the process with this id if it lives and began then (seconds since 1970), else None."""
+def identity(process: psutil.Process) -> dict[str, Any]:
+    """Return what tells a process from every other, also from one that is given its id later.
+
+    Where the system tells them, its start is counted from the computer's own, and that is named: a clock that
+    is set right shifts every other time, and a computer without a clock has the same time after each start.
+    """
+    boot = _boot()
+    since = psutil.boot_time() if boot else 0.0
+    return {"pid": process.pid, "started": process.create_time() - since, "boot": boot}
+
+
+def living(known: Any) -> psutil.Process | None:
+    """Return the process of an identity if it lives, else None."""
+    if not isinstance(known, dict) or not {"pid", "started"} <= known.keys():
+        return None
     try:
-        process = psutil.Process(pid)
-        same = abs(process.create_time() - started) < 1
+        process = psutil.Process(known["pid"])
+        now = identity(process)
+        # Linux knows its own start to the second only, and corrects it while it runs
+        same = now["boot"] == known.get("boot") and abs(now["started"] - known["started"]) < 2
         return process if same and process.status() != psutil.STATUS_ZOMBIE else None
     except psutil.Error:
         return None
+
+
+def _boot() -> str:
+    try:
+        return _BOOT_ID.read_text("ascii").strip()
+    except OSError:
+        return ""

@@ -8,7 +8,6 @@ To keep something more of a job: a line at the end of VERSIONS, which older list
 
 from __future__ import annotations
 
-import os
 import shutil
 import sqlite3
 import time
@@ -24,8 +23,8 @@ import psutil
 from filelock import FileLock
 
 from lib.errors import JobError, UsageError, WorkspaceError
-from lib.jobfolder import JobFolder, living
-from lib.workspace import free_bytes, inside, room, root, told, writing
+from lib.jobfolder import JobFolder, identity, living
+from lib.workspace import free_bytes, inside, read_json, room, root, told, write_json, writing
 
 STATES = ("queued", "running", "done", "failed", "stopped")
 ENDED = ("done", "failed", "stopped")
@@ -305,10 +304,8 @@ def making(path: Path) -> Iterator[None]:
 
     Where the block fails, the folder is removed; where its process dies, whoever looks at the list next does.
     """
-    # "~" is in no id: `new_id` leaves only letters, digits and "-._" of a name
-    mark = path.with_name(f".{path.name}~{os.getpid()}~{psutil.Process().create_time()}{_ENTERING}")
-    with told(mark):
-        mark.touch()
+    mark = path.with_name(f".{path.name}{_ENTERING}")
+    write_json(mark, identity(psutil.Process()))
     try:
         yield
     except BaseException:
@@ -466,9 +463,9 @@ def _clear_up() -> None:
 
 def _take_back(mark: Path) -> None:
     """Remove the folder of a job whose maker died before the job was in the list, and the maker's mark."""
-    job_id, pid, started = mark.name.removeprefix(".").removesuffix(_ENTERING).rsplit("~", 2)
-    if living(int(pid), float(started)):
+    if living(read_json(mark)):
         return
+    job_id = mark.name.removeprefix(".").removesuffix(_ENTERING)
     with opened() as db:
         entered = db.execute("select 1 from job where id = ?", (job_id,)).fetchone()
     if not entered:

@@ -44,7 +44,7 @@ from lib import estimate, joblist
 from lib.errors import AppError, JobError, UsageError, WorkspaceError
 from lib.jobfolder import JobFolder
 from lib.joblist import ENDED, STATES, Event, Job, events, set_state
-from lib.workspace import new_id, room, root, told
+from lib.workspace import new_id, room, root, sweep, told
 
 # What callers find here of the list: they need not know where the line between the two modules runs.
 __all__ = ["ENDED", "STATES", "Event", "Job", "events", "set_state"]
@@ -241,6 +241,8 @@ def run(idle: float = IDLE) -> None:
     while True:
         try:
             with folder.working():
+                for place in (root(), room("jobs"), root() / "exports"):
+                    sweep(place)
                 _Runner().work(idle)
                 (folder.path / "process.json").unlink(missing_ok=True)
         except JobError as error:

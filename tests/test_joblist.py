@@ -18,7 +18,7 @@ from lib import joblist, jobs
 from lib.errors import AppError, JobError, UsageError
 from lib.jobfolder import JobFolder
 from lib.jobs import Job
-from lib.workspace import room, root
+from lib.workspace import room, root, write_json
 from tests.conftest import ROOT
 
 # The list as the first version of this program wrote it.
@@ -268,7 +268,9 @@ def test_a_job_whose_maker_died_is_there_whole_or_not_at_all(
 
 def test_a_job_whose_maker_died_once_it_was_entered_stays(quiet: None) -> None:
     job = ended("tea")
-    (room("jobs") / f".{job.id}~{os.getpid()}~1.5.entering").touch()  # this process began later
+    write_json(
+        room("jobs") / f".{job.id}.entering", {"pid": os.getpid(), "started": 0}
+    )  # one before this one
     assert [one.id for one in jobs.listing()] == [job.id]
     assert [path.name for path in room("jobs").iterdir()] == [job.id]
 

@@ -17,7 +17,7 @@ import pytest
 
 from lib import jobs
 from lib.errors import AppError, JobError, UsageError
-from lib.jobfolder import JobFolder
+from lib.jobfolder import JobFolder, identity
 from lib.jobs import Job
 from lib.workspace import room, root
 from tests.processes import gone, nothing_left, reaches, settled, until
@@ -32,7 +32,7 @@ SCRIPT = """
 import os, signal, sys, time
 from pathlib import Path
 from lib.errors import ModelError
-from lib.jobfolder import JobFolder
+from lib.jobfolder import JobFolder, identity
 
 folder = JobFolder(Path(sys.argv[-1]))
 does = folder.asked()["does"]
@@ -462,6 +462,53 @@ def test_a_clock_set_right_does_not_make_a_job_lost(play: Play) -> None:
     assert jobs.get(job.id).state == "done"
 
 
+@pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="only Linux counts from the computer's start"
+)
+@pytest.mark.parametrize("jump", [-7200.0, -1.0, 7200.0])
+def test_a_clock_that_jumps_shifts_nobodys_identity(
+    jump: float, play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = jobs.submit("one", "clock", {"does": "wait"})
+    mine = play()
+    until(lambda: mine.look() and starts(job))
+    process, began = at_work(job), psutil._pslinux.boot_time()
+    with sqlite3.connect(root() / "jobs.db") as db:  # the list wrote its times before the jump
+        db.execute("update job set started = started - ? where id = ?", (jump, job.id))
+    db.close()
+    monkeypatch.setattr(psutil._pslinux, "boot_time", lambda: began + jump)  # what a new clock does to psutil
+    assert psutil.boot_time() == began + jump
+    assert job.folder.process() == process
+    other = play()
+    for runner_like in (mine, other):
+        runner_like.look()
+    assert jobs.get(job.id).attempt == 1 and starts(job) == 1
+    go(job)
+    until(lambda: not other.look())
+    assert jobs.get(job.id).state == "done"
+
+
+def test_after_a_restart_of_the_computer_the_job_goes_on(play: Play) -> None:
+    job = jobs.submit("one", "reboot", {"does": "wait"})
+    mine = play()
+    until(lambda: mine.look() and starts(job))
+    at_work(job).kill()
+    until(lambda: job.folder.process() is None)
+    stranger = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    same = identity(psutil.Process(stranger.pid))  # the same id at the same time, after another start
+    (job.folder.path / "process.json").write_bytes(orjson.dumps(same))
+    assert job.folder.process() == psutil.Process(stranger.pid)
+    (job.folder.path / "process.json").write_bytes(orjson.dumps(same | {"boot": "the one before"}))
+    fresh = play()
+    until(lambda: fresh.look() and starts(job) == 2)
+    go(job)
+    until(lambda: not fresh.look())
+    assert (jobs.get(job.id).state, jobs.get(job.id).attempt) == ("done", 2)
+    assert stranger.poll() is None
+    stranger.kill()
+    stranger.wait()
+
+
 def test_a_reused_process_id_is_not_taken_for_the_job(play: Play) -> None:
     job = jobs.submit("one", "reused", {"does": "wait"})
     mine = play()
@@ -517,6 +564,20 @@ def test_a_deleted_list_is_begun_anew_and_a_foreign_file_is_said(workspace: Path
     with pytest.raises(AppError) as told:
         jobs.listing()
     assert told.value.key == "job.list_broken"
+
+
+def test_half_written_files_of_the_dead_go_and_those_of_the_living_stay(workspace: Path) -> None:
+    gone_by = subprocess.Popen([sys.executable, "-c", ""])
+    gone_by.wait()
+    (room("exports") / f".tea.zip.{gone_by.pid}.abcdef.part").touch()
+    (root() / f".visit.json.{gone_by.pid}.abcdef.part").touch()
+    (room("exports") / f".tea.zip.{os.getpid()}.abcdef.part").touch()
+    (room("exports") / "tea.part").touch()  # somebody's own
+    jobs.run(idle=0)
+    assert sorted(path.name for path in workspace.rglob("*.part")) == [
+        f".tea.zip.{os.getpid()}.abcdef.part",
+        "tea.part",
+    ]
 
 
 def test_many_at_once_enter_the_list(tmp_path: Path) -> None:

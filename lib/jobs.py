@@ -238,6 +238,7 @@ def run(idle: float = IDLE) -> None:
     folder = JobFolder(root() / "runner")
     with told(folder.path):
         folder.path.mkdir(exist_ok=True)
+    since = time.monotonic()
     while True:
         try:
             with folder.working():
@@ -245,6 +246,11 @@ def run(idle: float = IDLE) -> None:
                     sweep(place)
                 _Runner().work(idle)
                 (folder.path / "process.json").unlink(missing_ok=True)
+        except WorkspaceError:
+            if time.monotonic() - since > idle:
+                raise
+            time.sleep(TROUBLE)  # no room to say that this one is the runner: it may pass
+            continue
         except JobError as error:
             if error.key != "job.busy":
                 raise
@@ -269,7 +275,7 @@ class _Runner:
                 if self.look():
                     last = time.monotonic()
             except (sqlite3.Error, WorkspaceError, OSError):
-                traceback.print_exc()  # a full disk, say: it may pass, and the jobs go on meanwhile
+                _complain()  # a full disk, say: it may pass, and the jobs go on meanwhile
                 time.sleep(TROUBLE)
             time.sleep(TICK)
 
@@ -299,7 +305,7 @@ class _Runner:
         except AppError as error:
             self.end(row, "failed", error)
         except Exception as error:
-            traceback.print_exc()
+            _complain()
             self.end(row, "failed", unexpected(error))
 
     def claim(self, lane: str) -> sqlite3.Row | None:
@@ -411,6 +417,12 @@ class _Runner:
 def unexpected(error: BaseException) -> JobError:
     """Return the `JobError` for an exception that nobody foresaw; its traceback belongs in the log."""
     return JobError("job.unexpected", error=f"{type(error).__name__}: {error}"[:300])
+
+
+def _complain() -> None:
+    """Print the exception that is being handled into the log, if there is room for it."""
+    with contextlib.suppress(OSError):
+        traceback.print_exc()
 
 
 _started: list[subprocess.Popen[bytes]] = []

@@ -214,6 +214,14 @@ def delete(job_id: str) -> int:
     return freed
 
 
+def check_deletable(job: Job) -> None:
+    """Raise `JobError` for a job of this computer that runs, or whose process has not left yet."""
+    with opened() as db:
+        running = row_of(db, job.id)["state"] == "running"
+    if job.backend == "local" and (running or job.folder.process()):
+        raise JobError("job.still_running", name=job.name)
+
+
 def exported(job: Job) -> Path:
     """Return where the page lays a job's zip file; deleting the job deletes it too."""
     return root() / "exports" / f"{job.id}.zip"
@@ -479,10 +487,7 @@ def _clear_up() -> None:
 def _set_aside(job: Job) -> None:
     """Give the folder of a job that is to be deleted a name beside its own."""
     path = job.folder.path
-    with opened() as db:
-        running = row_of(db, job.id)["state"] == "running"
-    if job.backend == "local" and (running or job.folder.process()):
-        raise JobError("job.still_running", name=job.name)
+    check_deletable(job)
     with told(path), suppress(FileNotFoundError):
         path.rename(path.with_name(f".{path.name}{_DELETED}"))
 

@@ -183,10 +183,37 @@ def resume(job_id: str) -> Job:
     return get(job_id)
 
 
+def belonging(job: Job, kind: str = "") -> list[Job]:
+    """Return the jobs that were made of a training (its scoring, its merging), newest first."""
+    found = []
+    for one in listing(kind):
+        with contextlib.suppress(JobError):  # a folder that is not whole
+            if one.folder.asked().get("of") == job.id:
+                found.append(one)
+    return found
+
+
+def weight(job: Job) -> int:
+    """Return how many bytes deleting a job would free, with those that belong to it."""
+    return sum(joblist.weight(one) for one in (job, *belonging(job)))
+
+
 def delete(job_id: str) -> int:
-    """Delete a job that is not running, and its folder; return how many bytes that freed."""
+    """Delete a job that is not running, its folder and what belongs to it; return how many bytes that freed.
+
+    What was packed to be taken home stays.
+    """
     _await_the_list(job_id)
-    return joblist.delete(job_id)
+    job = joblist.get(job_id)
+    joblist.check_deletable(job)
+    freed = 0
+    for one in belonging(job):
+        if one.state not in ENDED:
+            stop(one.id)
+            wait(one.id)
+        _await_the_list(one.id)
+        freed += joblist.delete(one.id)
+    return freed + joblist.delete(job_id)
 
 
 def measured_speed(model: dict[str, str]) -> float | None:

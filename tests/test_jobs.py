@@ -17,7 +17,7 @@ import orjson
 import psutil
 import pytest
 
-from lib import jobs
+from lib import joblist, jobs
 from lib.errors import AppError, JobError, UsageError
 from lib.jobfolder import JobFolder, identity
 from lib.jobs import Job
@@ -356,6 +356,39 @@ def test_stop_works_when_the_runner_is_dead() -> None:
     jobs.stop(job.id)
     reaches(job, "stopped")
     assert gone(process)
+
+
+def test_what_was_made_of_a_job_goes_with_it(workspace: Path) -> None:
+    job, other = (jobs.keep(name, {}, backend="siliconflow") for name in ("tuned", "other"))
+    scored = jobs.submit("one", "scored", {"does": "wait", "of": job.id})
+    go(scored)
+    settled(reaches(scored, "done"))
+    (scored.folder.path / "answers").write_bytes(b"a" * 9000)
+    merging = jobs.submit("one", "merging", {"does": "wait", "of": job.id})
+    process = at_work(merging)
+    mine = jobs.submit("apart", "mine", {"does": "wait", "of": other.id})
+    home = room("exports") / job.id
+    home.mkdir()
+    assert [one.id for one in jobs.belonging(job)] == [merging.id, scored.id]
+    assert [one.id for one in jobs.belonging(job, "apart")] == []
+    assert jobs.weight(job) > joblist.weight(job) + 9000
+    assert jobs.delete(job.id) > 9000
+    assert gone(process)
+    assert {one.id for one in jobs.listing()} == {other.id, mine.id}
+    assert {path.name for path in room("jobs").iterdir()} == {other.id, mine.id}
+    assert home.is_dir()  # taken home is taken home
+    jobs.stop(mine.id)
+
+
+def test_of_a_job_that_runs_nothing_is_deleted(play: Play) -> None:
+    job = jobs.submit("one", "tuned", {"does": "wait"})
+    scored = jobs.submit("apart", "scored", {"does": "wait", "of": job.id})
+    mine = play()
+    until(lambda: mine.look() and starts(job) and starts(scored))
+    with pytest.raises(JobError) as refused:
+        jobs.delete(job.id)
+    assert refused.value.key == "job.still_running"
+    assert jobs.get(scored.id).state == "running"
 
 
 def test_a_job_that_says_why_it_failed_fails_once() -> None:

@@ -506,7 +506,7 @@ def jobs_resume(
 @jobs_app.command("delete")
 @one_line
 def jobs_delete(job_id: JobId, as_json: Json = False) -> None:
-    """Delete a job that is not running, with all its folder holds. It cannot be undone."""
+    """Delete a job that is not running, with all its folder holds and its scores. It cannot be undone."""
     freed = jobs.delete(job_id)
     _tell(as_json, {"id": job_id, "freed": freed}, f"{job_id}: deleted, {freed:,} bytes freed")
 

@@ -8,6 +8,7 @@
     result.json      written last: {"state": "done", …} or {"state": "failed", "key", "facts"}
     stop             present once somebody asked it to stop
     checkpoints/     what a training goes on from; best/ its best weights so far
+    reserve          room for the last word of the process that works here, should the disk be full
     process.json     which process works here (`identity`); job.lock is held by it
 
 The process that works (a trainer, a download, a conversion) writes; everyone else reads. Both need only
@@ -16,6 +17,7 @@ this module, so a folder can be carried to another machine and worked on there.
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import time
@@ -31,6 +33,7 @@ from filelock import FileLock, Timeout
 from lib.errors import AppError, JobError
 from lib.workspace import read_json, told, write_json
 
+_RESERVE = 1 << 14  # bytes: a result with its facts, whatever the size of the disk's blocks
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")  # Linux: another one after every start
 
 
@@ -66,8 +69,11 @@ class JobFolder:
             raise JobError("job.busy", folder=str(self.path)) from None
         try:
             write_json(self.path / "process.json", identity(psutil.Process()))
+            with told(self.path):
+                (self.path / "reserve").write_bytes(b"-" * _RESERVE)
             yield
         finally:
+            (self.path / "reserve").unlink(missing_ok=True)
             lock.release()
 
     def process(self) -> psutil.Process | None:
@@ -120,6 +126,7 @@ class JobFolder:
 
     def fail(self, error: AppError) -> None:
         """Say that the job failed, and why."""
+        (self.path / "reserve").unlink(missing_ok=True)  # it may be the disk that is full
         write_json(self.path / "result.json", {"state": "failed", **error.as_json()})
 
     def halt(self, **facts: Any) -> None:
@@ -176,8 +183,14 @@ class JobFolder:
         return text if end <= size else text.partition("\n")[2]
 
     def _append(self, name: str, row: dict[str, Any]) -> None:
-        with told(self.path), (self.path / name).open("ab") as file:
-            file.write(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
+        with told(self.path), (self.path / name).open("ab", buffering=0) as file:
+            before, line = file.tell(), orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE)
+            try:
+                if file.write(line) < len(line):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # only a part went in
+            except OSError:
+                file.truncate(before)
+                raise
 
 
 def identity(process: psutil.Process) -> dict[str, Any]:

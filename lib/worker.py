@@ -53,12 +53,12 @@ def main(folder: JobFolder) -> int:
             except _StopError:
                 folder.halt()
             except AppError as error:
+                folder.fail(error)  # before it is printed: the log may be what had no room
                 print(f"failed: {error}", file=sys.stderr)
-                folder.fail(error)
                 return 1
             except Exception as error:
-                traceback.print_exc()
                 folder.fail(unexpected(error))
+                traceback.print_exc()
                 return 1
     except JobError as error:
         if error.key != "job.busy":

@@ -45,8 +45,8 @@ def work(folder: JobFolder, given: Path | None) -> int:
                 _run(folder, asked, settings, given)
             except Exception as error:
                 failed = failure.told(error, folder.path, told)
+                folder.fail(failed)  # before it is printed: the log may be what had no room
                 print(f"failed: {failed}", flush=True)
-                folder.fail(failed)
                 return 1
     except JobError as error:
         if error.key != "job.busy":

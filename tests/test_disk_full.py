@@ -57,7 +57,7 @@ def too_small_for_two_checkpoints(place: str, model: str) -> None:
     code, said = trained(folder)
     told: dict[str, Any] = {"code": code, "said": said, "result": folder.result()}
     told["left"] = sorted(path.name for path in room.glob("*checkpoint*"))
-    told["parts"] = [path.name for path in folder.path.rglob("*") if path.name in (".reserve", ".model.part")]
+    told["parts"] = [path.name for path in folder.path.rglob("*") if path.name in ("reserve", ".model.part")]
     whole = checkpoints.newest_whole(room)
     told["whole"] = whole.name if whole else None
     subprocess.run(["mount", "-o", "remount,size=64m", place], check=True)

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -14,9 +12,6 @@ from typing import Any
 from lib.errors import AppError, JobError
 from lib.jobfolder import BUSY, JobFolder
 from lib.trainer import failure, quiet, settings
-from lib.workspace import told
-
-ROOM = 65_536  # bytes kept free for saying what went wrong: on a full disk there would be none
 
 
 def main(name: str, doc: str, act: Callable[[JobFolder], None]) -> int:
@@ -36,13 +31,12 @@ def hold(folder: JobFolder, act: Callable[[JobFolder], None]) -> int:
     try:
         with folder.working():
             try:
-                with _reserved(folder.path / ".reserve"):
-                    act(folder)
+                act(folder)
             except Exception as error:
                 failed = failure.told(error, folder.path, _settings(folder))
-                with contextlib.suppress(OSError):  # the log lies on the same full disk
+                folder.fail(failed)  # before it is printed: the log may be what had no room
+                with contextlib.suppress(OSError):
                     print(f"failed: {failed}", flush=True)
-                folder.fail(failed)
                 return 1
     except JobError as error:
         if error.key != "job.busy":
@@ -50,17 +44,6 @@ def hold(folder: JobFolder, act: Callable[[JobFolder], None]) -> int:
         print(error, flush=True)
         return BUSY
     return 0
-
-
-@contextmanager
-def _reserved(path: Path) -> Iterator[None]:
-    """Take some room on the disk that is free again after the block."""
-    with told(path):
-        path.write_bytes(os.urandom(ROOM))  # zeros may take no room where a disk squeezes files
-    try:
-        yield
-    finally:
-        path.unlink(missing_ok=True)
 
 
 def _settings(folder: JobFolder) -> dict[str, Any]:

@@ -121,6 +121,9 @@ class State:
     lang: str = field(default="", metadata={"kept": False})
     api_key: str = field(default="", metadata={"kept": False})
     hub_token: str = field(default="", metadata={"kept": False})
+    upload_repo: str = ""
+    upload_endpoint: str = hub.ENDPOINTS[0]
+    upload_public: bool = False
     token_anywhere: bool = field(default=False, metadata={"kept": False})
     found: Found | None = field(default=None, metadata={"kept": False})
     sources: int = field(default=0, metadata={"kept": False})  # counts the times the source was set anew

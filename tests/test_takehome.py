@@ -37,14 +37,16 @@ def job(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> jobs.Job:
     return finished(monkeypatch, tmp_path, "tea [1](x)", 1, system=SYSTEM)
 
 
-def trained(job: jobs.Job, which: str = "tuned") -> tuple[Any, str]:
+def trained(
+    job: jobs.Job, which: str = "tuned", *, asked: list[dict[str, str]] | None = None
+) -> tuple[Any, str]:
     """The logits and the answer of the trainer's own model."""
     import torch
 
     from lib.trainer import data, talk
 
     models = talk.load(job.folder.path, None)
-    asked = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": QUESTION}]
+    asked = asked or [{"role": "system", "content": SYSTEM}, {"role": "user", "content": QUESTION}]
     prompt = data.render(models.tokenizer, asked, opening=True)
     batch = models.tokenizer(prompt, add_special_tokens=False, return_tensors="pt")
     with torch.inference_mode(), models.voice(which) as model:

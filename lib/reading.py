@@ -1,4 +1,4 @@
-"""Read a run's curves for a beginner: one verdict, and in its sentence what to try next.
+"""Read a run's curves for a beginner: one verdict, and in its sentence what to try next; and what was lost.
 
     early        too few points to say anything yet
     short        it ended with too few points to say anything
@@ -9,6 +9,10 @@
     falling      it ended while validation was still falling: there is more to be had
     settled      validation fell and is flat by now: more epochs would not help
     blind        training falls, and there is nothing to measure new questions with
+
+Beside it, where the loss on what the model knew before is measured:
+
+    forgetting   that loss has risen a good deal
 
 The sentences are `reading.VERDICT` in the text files. To add a verdict: a line here, a rule in `read`, and
 its sentence in each language.
@@ -29,6 +33,7 @@ ROSE = 0.02  # above the best validation loss: less is jitter between two measur
 BURST = 1.5  # times the lowest training loss, smoothed: only a run that came apart gets there
 RETURNED = 0.3  # of what the training loss had fallen, lost again
 STILL = 0.02  # fallen in the last third of the measurements: less is flat
+FORGOT = 1.25  # times the loss on what it knew before; less is no reason to warn
 POINTS = 8  # of the training loss; fewer cannot be told from noise
 BEGINNING = 0.25  # of the steps: before that, nothing learned may be the warm-up
 
@@ -59,6 +64,14 @@ def read(
         return Reading("falling", told.facts) if told.verdict == "learning" else told
     early = told.verdict == "short" or (told.verdict == "nothing" and share < BEGINNING)
     return Reading("early") if early else told
+
+
+def forgetting(known: Series) -> Reading | None:
+    """Read the loss on what the model knew before; None where little was lost, or that was not measured."""
+    if len(known) < 2:
+        return None
+    first, last = float(known.values[0]), float(known.values[-1])
+    return Reading("forgetting", {"first": first, "last": last}) if last > first * FORGOT else None
 
 
 def _by_both(loss: Series, validation: Series) -> Reading:

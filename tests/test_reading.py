@@ -7,11 +7,12 @@ import pytest
 
 from lib import words
 from lib.curves import Series
-from lib.reading import Reading, read
+from lib.reading import Reading, forgetting, read
 
 STEPS, EPOCHS = 200, 10
 VERDICTS = (
     *("early", "short", "diverged", "nothing", "memorising", "learning", "falling", "settled", "blind"),
+    "forgetting",
 )
 
 
@@ -107,6 +108,12 @@ def test_noise_alone_never_has_diverged(points: int) -> None:
     flat = (noisy(np.full(points, 2.0), seed, noise=0.3) for seed in range(200 if points < 1000 else 5))
     told = [read(loss, curve(np.full(5, 2.0)), ended=True).verdict for loss in flat]
     assert told.count("nothing") >= 0.95 * len(told), told
+
+
+def test_forgetting_is_told_where_it_is_measured_and_much() -> None:
+    assert forgetting(curve(np.array([1.0, 1.8, 2.5]))) == Reading("forgetting", {"first": 1.0, "last": 2.5})
+    for little in ([1.0, 1.1, 1.2], [1.0, 2.0, 1.1], [2.0, 1.0], [1.0], []):
+        assert forgetting(curve(np.array(little))) is None
 
 
 @pytest.mark.parametrize("verdict", VERDICTS)

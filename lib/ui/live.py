@@ -297,7 +297,8 @@ def _drawn(me: State, job: jobs.Job, curves: Curves, status: dict[str, Any]) -> 
         share=status.get("step", 0) / max(1, status.get("steps", 1)),
         broken=curves.broken or (job.error or {}).get("key") == "trainer.diverged",
     )
-    st.markdown(f":material/insights: {t(f'reading.{told.verdict}', **told.facts)}")
+    for each in filter(None, (told, reading.forgetting(curves.series("known_loss")))):
+        st.markdown(f":material/insights: {t(f'reading.{each.verdict}', **each.facts)}")
 
 
 def _history(job: jobs.Job) -> list[str]:

@@ -32,7 +32,7 @@ FELL = 0.05  # of where it began: less is no learning
 ROSE = 0.02  # above the best validation loss: less is jitter between two measurements
 BURST = 1.5  # times the lowest training loss, smoothed: only a run that came apart gets there
 RETURNED = 0.3  # of what the training loss had fallen, lost again
-STILL = 0.02  # fallen in the last third of the measurements: less is flat
+STILL = 0.02  # fallen in the last third, as far as the learning rate goes: less is flat
 FORGOT = 1.25  # times the loss on what it knew before; less is no reason to warn
 POINTS = 8  # of the training loss; fewer cannot be told from noise
 BEGINNING = 0.25  # of the steps: before that, nothing learned may be the warm-up
@@ -47,19 +47,27 @@ class Reading:
 
 
 def read(
-    loss: Series, validation: Series, *, ended: bool, share: float = 1.0, broken: bool = False
+    loss: Series,
+    validation: Series,
+    rates: Series | None = None,
+    *,
+    ended: bool,
+    share: float = 1.0,
+    broken: bool = False,
 ) -> Reading:
     """Read the training loss and the validation loss of one run.
 
-    `validation` has its first value from before the first step, as far as the run measured it. `share` is how
-    many of the steps have been made, 0 to 1. `broken`: a loss was no number any more.
+    `validation` has its first value from before the first step, as far as the run measured it. `rates` are
+    the learning rates: a curve that is flat where they have come down to almost nothing may not be done.
+    `share` is how many of the steps have been made, 0 to 1. `broken`: a loss was no number any more.
     """
     if broken:
         return Reading("diverged")
     if len(loss) < POINTS or (len(validation) == 1 and not ended):
-        told = _by_validation(validation, training_fell=True) if len(validation) > 2 else Reading("short")
+        known = len(validation) > 2
+        told = _by_validation(validation, rates, training_fell=True) if known else Reading("short")
     else:
-        told = _by_both(loss, validation)
+        told = _by_both(loss, validation, rates)
     if ended:
         return Reading("falling", told.facts) if told.verdict == "learning" else told
     early = told.verdict == "short" or (told.verdict == "nothing" and share < BEGINNING)
@@ -74,7 +82,7 @@ def forgetting(known: Series) -> Reading | None:
     return Reading("forgetting", {"first": first, "last": last}) if last > first * FORGOT else None
 
 
-def _by_both(loss: Series, validation: Series) -> Reading:
+def _by_both(loss: Series, validation: Series, rates: Series | None) -> Reading:
     first, last, least, jitter = _levels(loss)
     facts = {"first": first, "last": last}
     margin = max(FELL * first, jitter)
@@ -84,10 +92,10 @@ def _by_both(loss: Series, validation: Series) -> Reading:
     fell = first - last > margin
     if len(validation) < 2:
         return Reading("blind" if fell else "nothing", facts)
-    return _by_validation(validation, training_fell=fell)
+    return _by_validation(validation, rates, training_fell=fell)
 
 
-def _by_validation(validation: Series, *, training_fell: bool) -> Reading:
+def _by_validation(validation: Series, rates: Series | None, *, training_fell: bool) -> Reading:
     best_at = lowest(validation)
     assert best_at is not None
     values = validation.values
@@ -99,8 +107,21 @@ def _by_validation(validation: Series, *, training_fell: bool) -> Reading:
         return Reading("diverged" if last > first * (1 + FELL) else "nothing", facts)
     if rose and training_fell and (since >= 2 or last > best * (1 + 2 * ROSE)):
         return Reading("memorising", facts)
-    third = values[-max(2, len(values) // 3) :]
-    return Reading("learning" if 1 - third[-1] / third[0] > STILL else "settled", facts)
+    before = values[_last_third(validation, rates)]
+    return Reading("learning" if 1 - last / before > STILL else "settled", facts)
+
+
+def _last_third(validation: Series, rates: Series | None) -> int:
+    """Return the measurement where the last third begins: of the way that the learning rates add up to.
+
+    A cosine comes down so far that the last third of the steps goes only a twentieth of the way.
+    """
+    latest = len(validation) - 2
+    if rates is None or not len(rates):
+        return min(latest, len(validation) - len(validation) // 3)
+    made = np.searchsorted(rates.steps, validation.steps, "right")
+    way = np.concatenate(([0.0], rates.values.cumsum()))[made]
+    return min(latest, int(np.searchsorted(way, way[-1] * 2 / 3, "right")) - 1)
 
 
 def _levels(loss: Series) -> tuple[float, float, float, float]:

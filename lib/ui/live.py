@@ -293,6 +293,7 @@ def _drawn(me: State, job: jobs.Job, curves: Curves, status: dict[str, Any]) -> 
     told = reading.read(
         curves.series("loss"),
         curves.series("eval_loss"),
+        curves.series("learning_rate"),
         ended=job.state in jobs.ENDED,
         share=status.get("step", 0) / max(1, status.get("steps", 1)),
         broken=curves.broken or (job.error or {}).get("key") == "trainer.diverged",

@@ -24,7 +24,8 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from lib.curves import Series, lowest
+from lib.curves import Curves, Series, lowest
+from lib.jobs import ENDED, Job
 
 # Where "more" begins. They are ours, set so that the runs of the practice model with settings known to be
 # too low, right, too high and too many epochs are read as what they are (tests/test_reading.py).
@@ -44,6 +45,20 @@ class Reading:
 
     verdict: str
     facts: dict[str, float] = field(default_factory=dict)
+
+
+def of(job: Job, curves: Curves) -> list[Reading]:
+    """Read a job's curves: how it learns, and where that is measured and much, what it forgets."""
+    status = job.folder.status()
+    told = read(
+        curves.series("loss"),
+        curves.series("eval_loss"),
+        curves.series("learning_rate"),
+        ended=job.state in ENDED,
+        share=status.get("step", 0) / max(1, status.get("steps", 1)),
+        broken=curves.broken or (job.error or {}).get("key") == "trainer.diverged",
+    )
+    return [told, *filter(None, [forgetting(curves.series("known_loss"))])]
 
 
 def read(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -418,6 +419,20 @@ def test_a_finished_run_is_drawn_and_read(lang: str) -> None:
     assert not at.exception
     assert (me(at).smoothing, me(at).log_scale) == (0.0, True)
     assert me(visit(app(lang), "jobs")).log_scale
+
+
+@pytest.mark.parametrize("lang", list(words.languages()))
+def test_what_the_model_knew_before_is_drawn_where_it_was_measured(lang: str) -> None:
+    job = finished("tea")
+    said = words.say(lang, "reading.forgetting", first=0.9, last=2.0)
+    assert said not in shown(watched(job, lang))
+    for step, value in ((0, 0.9), (20, 1.5), (40, 2.0)):
+        job.folder.metric(step=step, epoch=step / 10, eval_loss=1.0, known_loss=value)
+    at = watched(job, lang)
+    assert said in shown(at)
+    assert words.say(lang, "jobs.known_words", first="0.90", last="2.00") in shown(at)
+    first = json.loads(at.get("vega_lite_chart")[0].proto.spec)["layer"][0]
+    assert words.say(lang, "jobs.known_loss") in first["encoding"]["color"]["scale"]["domain"]
 
 
 def test_a_run_is_named_and_noted_and_found_by_both() -> None:

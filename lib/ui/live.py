@@ -246,7 +246,7 @@ def _local(me: State, job: jobs.Job, standing: joblist.Standing) -> None:
             st.progress(min(1.0, step / steps), t("jobs.progress", step=step, steps=steps))
         parts.numbers(*_tiles(job, status, result, curves))
     if curves.rows:
-        _drawn(me, job, curves, status)
+        _drawn(me, job, curves)
     if job.state == "done":
         st.markdown(
             t(
@@ -280,7 +280,7 @@ def _local(me: State, job: jobs.Job, standing: joblist.Standing) -> None:
         st.code("\n".join(_history(job)), language=None)
 
 
-def _drawn(me: State, job: jobs.Job, curves: Curves, status: dict[str, Any]) -> None:
+def _drawn(me: State, job: jobs.Job, curves: Curves) -> None:
     """Draw the curves, how they are drawn, and what they say."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         me.smoothing = st.slider(
@@ -290,14 +290,8 @@ def _drawn(me: State, job: jobs.Job, curves: Curves, status: dict[str, Any]) -> 
             t("jobs.log_scale"), me.log_scale, help=t("jobs.log_scale_help"), key="log_scale"
         )
     charts.loss_curves(curves, f"curve_{job.id}", smoothing=me.smoothing, log=me.log_scale)
-    told = reading.read(
-        curves.series("loss"),
-        curves.series("eval_loss"),
-        ended=job.state in jobs.ENDED,
-        share=status.get("step", 0) / max(1, status.get("steps", 1)),
-        broken=curves.broken or (job.error or {}).get("key") == "trainer.diverged",
-    )
-    st.markdown(f":material/insights: {t(f'reading.{told.verdict}', **told.facts)}")
+    for told in reading.of(job, curves):
+        st.markdown(f":material/insights: {t(f'reading.{told.verdict}', **told.facts)}")
 
 
 def _history(job: jobs.Job) -> list[str]:

@@ -11,7 +11,20 @@ import orjson
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from lib import check, conversions, convert, datasets, edits, formats, joblist, jobs, words, workspace
+from lib import (
+    backends,
+    check,
+    conversions,
+    convert,
+    datasets,
+    edits,
+    formats,
+    joblist,
+    jobs,
+    params,
+    words,
+    workspace,
+)
 from lib.jobfolder import JobFolder
 from lib.ui import nav, table
 from lib.ui.state import KEY, State
@@ -499,24 +512,47 @@ def test_a_stopped_run_goes_on(holding_the_runner: None) -> None:
     assert [event.note for event in jobs.events(job.id)][-1] == "again"
 
 
-def test_again_fills_the_settings_page() -> None:
-    name = converted()
-    asked = {"learning_rate": 1e-3, "epochs": 6, "batch_size": 2, "seed": 3}
-    job = finished("tea", asked, model={"kind": "hub", "id": "org/model", "revision": "v2"})
+def test_again_fills_the_settings_page(holding_the_runner: None, tmp_path: Path) -> None:
+    data, other = tmp_path / "of another computer", workspace.room("conversions") / "other"
+    for folder in (data, other):
+        folder.mkdir(parents=True)
+        turns = [{"role": role, "content": folder.name} for role in ("user", "assistant")]
+        (folder / "train.jsonl").write_bytes(orjson.dumps({"messages": turns}) + b"\n")
+        (folder / "manifest.json").write_bytes(orjson.dumps({"counts": {"train": 1}, "of": folder.name}))
+    every = {name: row.stops[-1] for name, row in params.PARAMS.items()}
+    chosen = {"kind": "hub", "id": "org/model", "revision": "v2", "endpoint": "https://hub.example.org"}
+    place = backends.BACKENDS["local"]
+    job = place.start("tea", data, chosen, every, "Be kind.")
+    joblist.rename(job.id, "tea, all the way")
     at = watched(job)
-    me(at).conversion = name
-    me(at).place, me(at).model = "siliconflow", "practice"
+    mine = me(at)
+    mine.conversion, mine.system, mine.endpoint, mine.place, mine.model = (
+        "other",
+        "No.",
+        "auto",
+        "siliconflow",
+        "practice",
+    )
     at.button(key=f"again_{job.id}").click().run()
     assert not at.exception
     at = visit(at, "settings")
-    assert (me(at).place, me(at).model, me(at).model_hub) == ("local", "hub", "org/model@v2")
-    assert {key: me(at).settings[key] for key in asked} == asked
-    assert one(at.select_slider, "param_epochs").value == 6
-    practice = finished("tea", {"epochs": 10})
+    mine = me(at)
+    assert (mine.place, mine.model, mine.model_hub) == ("local", "hub", "org/model@v2")
+    assert (mine.endpoint, mine.own_endpoint) == ("own", "https://hub.example.org")
+    assert one(at.select_slider, "param_epochs").value == every["epochs"]
+    assert mine.conversion != "other"  # none that is still here: it was made of the job's own copy
+    at.button(key="onward_settings").click().run()
+    again = jobs.get(me(at).job)
+    assert again.id != job.id and again.name == "tea, all the way"
+    assert again.folder.asked() == job.folder.asked() | {"name": again.name}
+    assert (again.folder.path / "data" / "train.jsonl").read_bytes() == (data / "train.jsonl").read_bytes()
+    assert len(list(workspace.room("conversions").iterdir())) == 2
+
+    practice = finished("coffee", {"epochs": 10}, data=other)
     at = watched(practice)
     at.button(key=f"again_{practice.id}").click().run()
     at = visit(at, "settings")
-    assert me(at).model == "practice"
+    assert (me(at).model, me(at).conversion, me(at).system) == ("practice", "other", "")
     assert one(at.select_slider, "param_epochs").value == 10
 
 

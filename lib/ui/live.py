@@ -36,7 +36,7 @@ def conversion(me: State) -> None:
     """Draw the conversion that is running, then the ledger of the finished one."""
 
     def done(job: jobs.Job) -> None:
-        me.converting = ""
+        me.converting = me.run_name = ""
         me.conversion = str(job.folder.asked()["out"]).replace("\\", "/").rsplit("/", 1)[-1]
 
     _watch(me.converting, lambda job: _bar(job, "convert.running"), done, t("convert.was_stopped"))

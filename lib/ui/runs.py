@@ -36,6 +36,20 @@ def choose(me: State, runs: Sequence[jobs.Job]) -> None:
         key=f"job_{len(runs)}",  # a run that came while the page was open may be the chosen one
     )
     me.job = chosen or me.job
+    _follow(runs)
+
+
+def _follow(runs: Sequence[jobs.Job]) -> None:
+    """Run the page anew when any of the runs comes into another state, or there are others."""
+    shown = [(job.id, joblist.standing(job).state) for job in runs]
+    active = any(job.state in live.ACTIVE and job.backend == "local" for job in runs)
+
+    @st.fragment(run_every=2.0 if active else None, key="follow")
+    def look() -> None:
+        if [(job.id, joblist.standing(job).state) for job in jobs.listing("train")] != shown:
+            st.rerun()
+
+    look()
 
 
 def order(job: jobs.Job) -> None:

@@ -102,6 +102,7 @@ class State:
     console_model: str = ""
     settings: dict[str, float] = field(default_factory=dict)
     settings_for: str = ""  # the place and model these settings were made for
+    run_name: str = ""  # of the run that is begun again; "": the dataset's
     # jobs and compare
     job: str = ""
     run_sought: str = ""
@@ -153,7 +154,7 @@ class State:
 _OF_A_DATASET = (
     *("config", "split", "files", "shown_file", "view", "page", "row", "drawn", "sought", "surveys"),
     *("format", "fields", "template", "roles", "examining", "rule", "mending", "seen", "seen_of"),
-    *("group", "converting", "conversion"),
+    *("group", "converting", "conversion", "run_name"),
 )
 
 

@@ -62,7 +62,7 @@ def in_words(validation: Series, known: Series) -> str:
     first, last, best = validation.values[0], validation.values[-1], validation.values.min()
     said = t("jobs.curve_words", first=f"{first:.2f}", last=f"{last:.2f}", best=f"{best:.2f}")
     if len(known) > 1:
-        said += " " + t("jobs.known_words", first=f"{known.values[0]:.2f}", last=f"{known.values[-1]:.2f}")
+        said += "  \n" + t("jobs.known_words", first=f"{known.values[0]:.2f}", last=f"{known.values[-1]:.2f}")
     return said
 
 
@@ -84,7 +84,9 @@ def _base(table: pd.DataFrame, kinds: list[str], across: str, title: str, *, log
         x=alt.X(f"{across}:Q", title=title, axis=axis),
         y=alt.Y("loss:Q", title=up, scale=alt.Scale(type="log") if log else alt.Scale(zero=False)),
         color=alt.Color(
-            "kind:N", scale=alt.Scale(domain=kinds), legend=alt.Legend(title=None, orient="top-right")
+            "kind:N",
+            scale=alt.Scale(domain=kinds),
+            legend=alt.Legend(title=None, orient="bottom", columns=2, symbolOpacity=1),
         ),
         tooltip=[
             alt.Tooltip("kind:N", title=" "),

@@ -86,6 +86,7 @@ def _base(table: pd.DataFrame, kinds: list[str], across: str, title: str, *, log
         color=alt.Color(
             "kind:N",
             scale=alt.Scale(domain=kinds),
+            # the mark beside a name is as strong as the strongest line, not as the raw curve
             legend=alt.Legend(title=None, orient="bottom", columns=2, symbolOpacity=1),
         ),
         tooltip=[
@@ -105,5 +106,7 @@ def _best(validation: Series, place: int) -> list[alt.Chart]:
     )
     return [
         point.mark_point(shape="diamond", filled=True, size=140, color="#B45309"),
-        point.mark_text(dy=16, color="#B45309").encode(text="said:N"),
+        # on a rim of the page's white, so that it is read over the curves
+        point.mark_text(dy=-16, stroke="white", strokeWidth=4).encode(text="said:N"),
+        point.mark_text(dy=-16, color="#B45309").encode(text="said:N"),
     ]

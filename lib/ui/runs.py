@@ -41,15 +41,20 @@ def choose(me: State, runs: Sequence[jobs.Job]) -> None:
 
 def _follow(runs: Sequence[jobs.Job]) -> None:
     """Run the page anew when any of the runs comes into another state, or there are others."""
-    shown = [(job.id, joblist.standing(job).state) for job in runs]
+    shown = _told(runs)
     active = any(job.state in live.ACTIVE and job.backend == "local" for job in runs)
 
     @st.fragment(run_every=2.0 if active else None, key="follow")
     def look() -> None:
-        if [(job.id, joblist.standing(job).state) for job in jobs.listing("train")] != shown:
+        if _told(jobs.listing("train")) != shown:
             st.rerun()
 
     look()
+
+
+def _told(runs: Sequence[jobs.Job]) -> list[tuple[str, str]]:
+    """Return what is shown of each run; evaluating is part of training, it comes and goes too often."""
+    return [(job.id, joblist.standing(job).state.replace("evaluating", "training")) for job in runs]
 
 
 def order(job: jobs.Job) -> None:
@@ -111,6 +116,7 @@ def compare(me: State, runs: Sequence[jobs.Job]) -> None:
             known,
             format_func=names.__getitem__,
             max_selections=contrast.MOST,
+            placeholder=t("contrast.placeholder"),
             key="compared",
         )
         if len(me.compared) < 2:

@@ -3,7 +3,7 @@
 import streamlit as st
 
 from lib import jobs
-from lib.ui import live, nav, parts, runs, smaller
+from lib.ui import live, nav, parts, runs
 from lib.ui.state import state
 from lib.ui.words import t
 
@@ -26,7 +26,6 @@ job = jobs.get(me.job)
 with right:
     with parts.calm():
         live.training(me, job)
-        smaller.offer(me, job)
     runs.order(job)
     runs.manage(me, job)
 

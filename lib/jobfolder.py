@@ -33,6 +33,7 @@ from filelock import FileLock, Timeout
 from lib.errors import AppError, JobError
 from lib.workspace import read_json, told, write_json
 
+BUSY = 75  # exit code of a process that found another one at work in its folder (EX_TEMPFAIL)
 _RESERVE = 1 << 14  # bytes: a result with its facts, whatever the size of the disk's blocks
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")  # Linux: another one after every start
 

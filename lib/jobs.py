@@ -42,7 +42,7 @@ from filelock import FileLock, Timeout
 
 from lib import estimate, joblist
 from lib.errors import AppError, JobError, UsageError, WorkspaceError
-from lib.jobfolder import JobFolder
+from lib.jobfolder import BUSY, JobFolder
 from lib.joblist import ENDED, STATES, Event, Job, events, set_state
 from lib.workspace import new_id, room, root, sweep, told
 
@@ -62,7 +62,6 @@ LEAVING = 10.0  # seconds a process may live on after its result.json, before it
 TROUBLE = 2.0  # seconds to wait when the disk refused
 KILL = 5.0  # seconds between SIGTERM and SIGKILL
 LOOKED_AT = 1000  # validation rows that a few are chosen from: enough to see every file of a dataset
-BUSY = 75  # exit code of a job process that found another one at work in its folder (EX_TEMPFAIL)
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,6 +71,7 @@ PARAMS: dict[str, Param] = {
         Param("max_length", 1024, (SHORTEST, 128, 256, 512, 1024, 2048, 4096)),
         Param("accumulation", 1, (1, 2, 4, 8, 16, MOST_ACCUMULATED)),
         Param("warmup_ratio", 0.05, (0, 0.03, 0.05, 0.1, 0.2), whole=False),
+        _choice("schedule", "cosine"),
         Param("seed", 0, tuple(range(10))),
         _choice("too_long", "cut"),
         Param("early_stopping", 0, (0, 2, 3, 5, 10)),

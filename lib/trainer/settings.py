@@ -15,12 +15,14 @@ TOO_LONG = ("cut", "leave_out")
 KEEP = ("last", "best")
 CHECKPOINTING = ("auto", "off", "on")
 QUANTISED = ("no", "8bit", "4bit")
+SCHEDULES = ("cosine", "linear", "constant")
 CHOICES: dict[str, tuple[str, ...]] = {
     "method": METHODS,
     "too_long": TOO_LONG,
     "keep": KEEP,
     "gradient_checkpointing": CHECKPOINTING,
     "quantised": QUANTISED,
+    "schedule": SCHEDULES,
 }
 MOST_ACCUMULATED = 32
 SHORTEST = 64  # tokens; rows cut shorter than this rarely hold an answer
@@ -46,6 +48,7 @@ class Settings:
     early_stopping: int = 0
     gradient_checkpointing: str = "auto"
     quantised: str = "no"
+    schedule: str = "cosine"
 
 
 def read(given: object) -> Settings | None:

@@ -3,7 +3,7 @@
 import streamlit as st
 
 from lib import backends, conversions, estimate, params, script
-from lib.ui import nav, parts, place, seeing, sliders, visit
+from lib.ui import nav, parts, place, playing, seeing, sliders, visit
 from lib.ui.state import state
 from lib.ui.words import t
 
@@ -52,6 +52,8 @@ with left:
         sliders.reset(me, backend, model)
         st.rerun()
 
+with right:
+    playing.panel(me, data, me.settings, practice=bool(model and model["kind"] == "practice"))
 with right, st.container(border=True):
     parts.card_title(t("settings.means_title"), t("settings.means"))
     sliders.meaning(estimate.plan(amount, me.settings, **place.speed(me, model)), amount, me.settings)

@@ -349,6 +349,22 @@ def test_settings_are_kept_when_the_page_is_left_and_come_back_after_a_reload() 
     assert one(again.select_slider, "param_epochs").value != 6
 
 
+def test_the_playground_answers_every_move_and_keeps_what_was_tried() -> None:
+    at = app()
+    me(at).conversion = converted()
+    at = visit(at, "settings")
+    said = [one.value for one in at.markdown]
+    one(at.select_slider, "param_learning_rate").set_value(1e-1).run()
+    assert not at.exception
+    assert any("**" in text and text not in said for text in (one.value for one in at.markdown))
+    assert [tried.shown for tried in me(at).tried] == [5e-3, 1e-1]
+    numbers = [len(frame.value) for frame in at.dataframe]
+    one(at.segmented_control, "played_rows").set_value(20).run()
+    assert not at.exception
+    assert [tried.rows for tried in me(at).tried] == [96, 96, 20]
+    assert any(rows > 10 for rows in numbers)
+
+
 def test_another_place_offers_only_its_own_values() -> None:
     name = converted()
     at = app()

@@ -178,8 +178,8 @@ def pretrained(characters: Sequence[str]) -> Model:
     embedding[there] = weights["embedding"][places[there]]
     output = np.stack([_random(f"{character} out", HIDDEN) for character in characters], axis=1) * FIRST
     output[:, there] = weights["output"][:, places[there]]
-    # one never read is as likely as the least likely of those that were
-    bias = np.full(size, weights["output_bias"].min(), np.float32)
+    # one never read is as likely as those that were are on average, not less than any of them
+    bias = np.full(size, weights["output_bias"].mean(), np.float32)
     bias[there] = weights["output_bias"][places[there]]
     parts = (weights["hidden"].ravel(), weights["hidden_bias"], output.ravel(), bias)
     return Model(characters, embedding, np.concatenate(parts).astype(np.float32))

@@ -4,11 +4,11 @@ Same settings, same curves: everything random comes from the seed, and results a
 runs at a time in the process, in the thread that asked; the others wait for their turn, a fraction of a
 second. `numpy` lets other threads go on while it multiplies, so a page of another visitor is not held up.
 
-What happened, from the curves (`lib/reading.py` tells learning by heart):
+What happened, from the curves (`lib/reading.py` tells whether the mock exam rose):
 
     apart        the loss ended above where it began: it knows less than nothing now
     nothing      the mock exam hardly became better
-    memorising   the mock exam was best some epochs ago, and has become worse since
+    memorising   the exercises go ever better, the mock exam has not for long, or has become worse
     forgetting   it lost more of what it knew before than it gained
     learning     it learned, and none of these
 
@@ -38,14 +38,16 @@ REMEMBERED = 200  # results
 
 # The learning rate of the tiny model is the real one's times this, by what is trained: chosen so that the
 # same place on the slider is too low, right and too high for both. Source: lib/params.py for the real ones
-# (LoRA 2e-4, all of a model a tenth of that); here 1e-2 learns well (tests/test_playground.py).
-TIMES = {"practice": 2.0, "lora": 50.0, "dora": 50.0, "full": 500.0}
+# (LoRA 2e-4, all of a model a tenth of that); here 1.5e-2 learns well (tests/test_playground.py).
+TIMES = {"practice": 3.0, "lora": 75.0, "dora": 75.0, "full": 750.0}
 
 APART = 1.02  # times the loss it began with
 FORGOT = 1.25  # times as much lost of the old as gained of the new
-BARELY = 0.1  # of the loss it began with: less is nothing learned
+BARELY = 0.15  # of the loss it began with: less is nothing learned
+AHEAD, LONG_AGO = 0.35, 0.5  # of the mock exam's loss; of the run
+NEAR = 0.05  # of all that the mock exam became better: what is left to come is no progress
 FEW = 20  # corrections: fewer rarely teach much
-NOISY = 0.42  # of the loss, from one correction to the next
+NOISY = 0.6  # of the loss, from one correction to the next
 
 
 @dataclass(frozen=True, slots=True)
@@ -197,14 +199,26 @@ def _told(loss: Series, validation: Series, known: Series) -> tuple[str, dict[st
     facts = {"first": float(exam.values[0]), "last": float(exam.values[-1])} | read.facts
     facts |= {"known_before": before, "known_after": after}
     gained = facts["first"] - facts["last"]
-    # a best in the first epoch is no learning by heart: nothing has been read twice by then
-    if read.verdict == "memorising" and facts["epoch"] >= 1:
-        return "memorising", facts
+    facts["exercises"] = float(loss.values[-max(3, len(loss) // 10) :].mean())
+    since = _since(validation)
+    ahead = facts["exercises"] < AHEAD * facts["last"] and since < LONG_AGO * loss.epochs[-1]
+    # not within the first epoch: nothing has been read twice by then
+    if (read.verdict == "memorising" or ahead) and since >= 1:
+        return "memorising", facts | {"epoch": since, "best": float(exam.values.min())}
     if facts["last"] > facts["first"] * APART or not math.isfinite(facts["last"]):
         return "apart", facts
     if after - before > FORGOT * max(gained, BARELY * facts["first"]):
         return "forgetting", facts
     return ("learning" if gained > BARELY * facts["first"] else "nothing"), facts
+
+
+def _since(exam: Series) -> float:
+    """Return the epoch from which the mock exam hardly became better any more; 0 where there is none."""
+    if not len(exam):
+        return 0.0
+    best = exam.values.min()
+    near = exam.values <= best + NEAR * (exam.values[0] - best)
+    return float(exam.epochs[int(near.argmax())])
 
 
 def _notes(loss: Series, steps: int, wanted: int) -> tuple[str, ...]:

@@ -5,6 +5,7 @@
 #                      a part of it: make bench-records BENCH="--size 200MB --task mapping"
 # make bench-download  downloading from a Hub on this computer, side by side with hf download and aria2c (minutes)
 # make bench-train     training the practice model, side by side with a plain TRL script and a hand-written loop
+# make bench-playground   how long a move of a slider takes in the playground, over the whole grid of stops (minutes)
 #
 # A CPU-only torch on Linux (200 MB instead of several GB):
 #   make run TORCH_INDEX=https://download.pytorch.org/whl/cpu
@@ -16,7 +17,7 @@ VENV ?= .venv
 REQUIREMENTS ?= requirements.txt
 BIN := $(VENV)/bin
 
-.PHONY: run test check format clean bench-records bench-download bench-train
+.PHONY: run test check format clean bench-records bench-download bench-train bench-playground
 
 run: $(VENV)/$(REQUIREMENTS).done
 	$(BIN)/python -m streamlit run app.py
@@ -38,6 +39,9 @@ bench-download: $(VENV)/requirements-app.txt.done
 
 bench-train: $(VENV)/requirements.txt.done
 	$(BIN)/python bench/train.py $(BENCH)
+
+bench-playground: $(VENV)/requirements-app.txt.done
+	$(BIN)/python bench/playground.py $(BENCH)
 
 format: $(VENV)/requirements-dev.txt.done
 	$(BIN)/ruff check --fix .

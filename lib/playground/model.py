@@ -55,6 +55,13 @@ class Texts:
     def __len__(self) -> int:
         return len(self.starts) - 1
 
+    def every(self, step: int) -> Texts:
+        """Return only every so many places, for a loss that is nearly the same and quicker to get."""
+        starts = -(-self.starts // step)
+        return Texts(
+            np.ascontiguousarray(self.inputs[::step]), np.ascontiguousarray(self.targets[::step]), starts
+        )
+
 
 class Model:
     """A model for some characters. `trained` holds all that training changes, in one row of numbers."""

@@ -6,6 +6,7 @@ To add one: a field in `Settings`, for a choice its names here, and the row in l
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
 from typing import Any
@@ -25,6 +26,7 @@ CHOICES: dict[str, tuple[str, ...]] = {
     "schedule": SCHEDULES,
 }
 MOST_ACCUMULATED = 32
+EVALUATIONS = 10  # about as many a run
 SHORTEST = 64  # tokens; rows cut shorter than this rarely hold an answer
 
 
@@ -81,6 +83,12 @@ def smaller(given: Mapping[str, Any]) -> dict[str, float]:
         return {"gradient_checkpointing": on}
     length = int(given.get("max_length", SHORTEST))
     return {"max_length": max(SHORTEST, length // 2)} if length > SHORTEST else {}
+
+
+def evaluation_steps(steps: int, epochs: float) -> set[int]:
+    """Return after which steps to evaluate: the end of every epoch and so many between as make about ten."""
+    parts = max(1, round(epochs)) * max(1, math.ceil(EVALUATIONS / max(1, round(epochs))))
+    return {max(1, round(steps * part / parts)) for part in range(1, parts + 1)} | {steps}
 
 
 def _value(name: str, kind: str, given: Any) -> Any:

@@ -32,7 +32,7 @@ from lib.playground.model import Model, Pair, Places, Texts, characters_of, know
 from lib.playground.rows import Sample
 
 SEEN = 20  # places of an answer that are learned from at each visit, drawn anew: a whole one takes longer
-MOST_STEPS = 800  # what fits into a second on two busy cores; a longer run is cut there, and says so
+MOST_STEPS = 600  # what fits into a second on two busy cores; a longer run is cut there, and says so
 MEASURED = 12  # times that the mock exam is held, about
 THIN = 2  # of so many places one is measured: as good, in half the time
 REMEMBERED = 200  # results

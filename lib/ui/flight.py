@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pandas as pd
 import streamlit as st
 
-from lib import jobs, preflight
+from lib import jobs, practice, preflight
+from lib.backends import Model
+from lib.params import Settings
 from lib.preflight import Card, Finding, Price
+from lib.script import recipes
 from lib.ui import parts
 from lib.ui.state import State
 from lib.ui.words import t
@@ -76,6 +81,17 @@ def sure(me: State, told: Card) -> bool:
         return True
     me.asked_twice = asked
     return False
+
+
+def code(data: Path, model: Model | None, settings: Settings, shell: str, *, validation: bool) -> None:
+    """Draw the command line for these settings, and how other trainers say the same."""
+    scripts = []
+    if model:
+        name = str(practice.folder()) if model["kind"] == "practice" else model["id"]
+        for key, one in recipes.RECIPES.items():
+            text = recipes.recipe(key, name, data, settings, validation=validation)
+            scripts.append((t(f"recipe.{key}.name"), t(f"recipe.{key}.what"), one.file, text))
+    parts.commands(shell, scripts)
 
 
 def compared(job: jobs.Job) -> None:

@@ -123,7 +123,7 @@ def curves(run: Played, now: Tried, earlier: Sequence[tuple[Tried, Played]], key
         pile=now.chosen.pile,
         **ends,
     )
-    st.altair_chart(alt.layer(*drawn).properties(height=260), key=key, alt=words)
+    st.altair_chart(alt.layer(*drawn).properties(height=360), key=key, alt=words)
     with st.expander(t("playground.numbers"), icon=":material/table:"):
         st.caption(words)
         st.dataframe(_table(run), hide_index=True, key=f"{key}_numbers")
@@ -159,7 +159,9 @@ def _line(table: pd.DataFrame, kinds: list[str]) -> alt.Chart:
         color=alt.Color(
             "kind:N",
             scale=alt.Scale(domain=kinds),
-            legend=alt.Legend(title=None, orient="top", direction="vertical", labelLimit=320),
+            legend=alt.Legend(
+                title=None, orient="bottom", direction="vertical", labelLimit=320, symbolOpacity=1
+            ),
         ),
         tooltip=[
             alt.Tooltip("kind:N", title=" "),

@@ -71,9 +71,8 @@ with st.container(border=True, key="preflight"):
     told = preflight.card(data, me.settings, place.known(me, model, report, flight.price(me)))
     flight.card(told)
 
-parts.command(
-    script.check(data, backend.target) if backend.manual else script.train(data, model, me.settings)
-)
+shell = script.check(data, backend.target) if backend.manual else script.train(data, model, me.settings)
+flight.code(data, model, me.settings, shell, validation=amount.validation > 0)
 
 ready = model is not None and not backend.missing()
 label = t("preflight.again") if me.asked_twice else t(f"place.{me.place}.start")

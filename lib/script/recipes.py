@@ -34,7 +34,7 @@ TEMPLATES = {
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """What to write down: a model by id or folder, the data's folder, settings; `validation`: rows are kept back."""
+    """What to write down. `model`: its id or folder; `validation`: rows are kept back."""
 
     model: str
     data: str

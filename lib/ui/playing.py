@@ -13,7 +13,7 @@ import streamlit as st
 from lib import params, playground
 from lib.curves import Series, smoothed, thinned
 from lib.params import Settings
-from lib.playground import Chosen, Played, Sample
+from lib.playground import Chosen, Played
 from lib.ui import parts
 from lib.ui.state import State, Tried
 from lib.ui.words import t
@@ -133,6 +133,15 @@ def curves(run: Played, now: Tried, earlier: Sequence[tuple[Tried, Played]], key
             st.caption(f"{told[0]} ({told[1]}): {exam:.2f}" if exam is not None else told[1])
 
 
+def two(run: Played, scale: alt.Scale) -> Any:
+    """Return the exercises and the mock exam of a run, raw, on a scale of the caller's."""
+    names = [t("playground.train"), t("playground.exam")]
+    drawn = [_line(_frame(run.loss, names[0]), names, scale).mark_line()]
+    if len(run.validation):
+        drawn.append(_line(_frame(run.validation, names[1]), names, scale).mark_line(point=_DOTS))
+    return alt.layer(*drawn)
+
+
 def _run(data: Path, one: Tried) -> Played:
     return playground.play(playground.sample(data, one.rows), one.chosen)
 
@@ -152,10 +161,10 @@ def _frame(series: Series, kind: str) -> pd.DataFrame:
     return pd.DataFrame({"epoch": few.epochs, "loss": few.values, "kind": kind})
 
 
-def _line(table: pd.DataFrame, kinds: list[str]) -> alt.Chart:
+def _line(table: pd.DataFrame, kinds: list[str], scale: alt.Scale | None = None) -> alt.Chart:
     return alt.Chart(table).encode(
         x=alt.X("epoch:Q", title=t("playground.epochs"), axis=alt.Axis(grid=False)),
-        y=alt.Y("loss:Q", title=t("playground.loss_axis"), scale=alt.Scale(zero=False)),
+        y=alt.Y("loss:Q", title=t("playground.loss_axis"), scale=scale or alt.Scale(zero=False)),
         color=alt.Color(
             "kind:N",
             scale=alt.Scale(domain=kinds),
@@ -198,6 +207,3 @@ def _answers(run: Played) -> None:
             with st.container(border=True, gap="xsmall", height="stretch"):
                 st.caption(t(f"playground.{label}"))
                 st.text(answer.strip() or t("playground.said_nothing"))
-
-
-__all__ = ["Sample", "curves", "panel", "said", "tried"]

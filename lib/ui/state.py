@@ -114,6 +114,7 @@ class State:
     settings_for: str = ""  # the place and model these settings were made for
     wanted: dict[str, float] = field(default_factory=dict)  # values known to hurt, wanted all the same
     prices: dict[str, list[float]] = field(default_factory=dict)  # place -> for a million tokens, at least
+    guesses: dict[str, str] = field(default_factory=dict)  # round -> what was guessed
     played_rows: int = TRAINED
     # jobs and compare
     job: str = ""
@@ -138,6 +139,7 @@ class State:
     found: Found | None = field(default=None, metadata={"kept": False})
     tried: list[Tried] = field(default_factory=list, metadata={"kept": False})  # the last ones, in order
     asked_twice: str = field(default="", metadata={"kept": False})  # the red card that was asked about
+    guessed: str = field(default="", metadata={"kept": False})  # the round whose outcome is shown
     sources: int = field(default=0, metadata={"kept": False})  # counts the times the source was set anew
     settings_round: int = field(default=0, metadata={"kept": False})  # counts the times they were set anew
     jumps: int = field(default=0, metadata={"kept": False})  # counts the times the page of rows was set anew

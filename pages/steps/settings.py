@@ -3,7 +3,7 @@
 import streamlit as st
 
 from lib import advice, backends, conversions, estimate, params, preflight, script
-from lib.ui import flight, nav, parts, place, playing, seeing, sliders, visit
+from lib.ui import flight, guessing, nav, parts, place, playing, seeing, sliders, visit
 from lib.ui.state import state
 from lib.ui.words import t
 
@@ -56,6 +56,7 @@ with left:
 
 with right:
     playing.panel(me, data, me.settings, practice=practice)
+guessing.fold_out(me, data)
 if me.place == "local" and model and not backend.missing():
     seeing.row(data, model, me.settings, amount.train)
 

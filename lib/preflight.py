@@ -13,7 +13,7 @@ import heapq
 import shutil
 import subprocess
 import tomllib
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ import orjson
 
 from lib import advice, estimate, jobs, ollama, params
 from lib.advice import Case
+from lib.backends import local
 from lib.estimate import Amount
 from lib.jobfolder import JobFolder
 from lib.params import Settings
@@ -156,6 +157,28 @@ def card(data: Path, settings: Settings, known: Known) -> Card:
     case = Case(settings, counted, known.practice)
     facts = {name: getattr(told, name) for name in Card.__slots__ if name != "findings"}
     return Card(**facts, findings=tuple(_findings(told, case, known)))
+
+
+def known(
+    place: str,
+    model: dict[str, str] | None,
+    *,
+    broken_rules: int = 0,
+    wanted: frozenset[str] = frozenset(),
+    price: Price | None = None,
+) -> Known:
+    """Return what is known of a model and a place (a name in `backends.BACKENDS`)."""
+    of_any = Known(local=place == "local", price=price, broken_rules=broken_rules, wanted=wanted)
+    if place != "local" or model is None:
+        return of_any
+    return replace(
+        of_any,
+        practice=model["kind"] == "practice",
+        parameters=local.parameters(model),
+        tokenizer=local.folder(model),
+        speed=jobs.measured_speed(model),
+        memory=measured_memory(model),
+    )
 
 
 def count(data: Path, model: Path | None) -> Tokens:

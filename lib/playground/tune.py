@@ -25,8 +25,9 @@ from threading import Lock
 
 import numpy as np
 
-from lib import reading
+from lib import params, reading
 from lib.curves import Series
+from lib.params import Settings
 from lib.playground.adam import Adam
 from lib.playground.model import Model, Pair, Places, Texts, characters_of, known_pairs, pretrained
 from lib.playground.rows import Sample
@@ -101,6 +102,19 @@ def answer(rows: Sample, chosen: Chosen, question: str) -> str:
     with _turn:
         tiny, *_ = _tuned(rows, chosen)
         return tiny.answer(question)
+
+
+def chosen(settings: Settings, *, practice: bool) -> Chosen:
+    """Return what a job's settings are for the tiny model; `practice`: they are for the practice model."""
+    method = params.PARAMS["method"].show(settings.get("method", 0))
+    return Chosen(
+        rate(settings["learning_rate"], practice=practice, method=method),
+        int(settings["epochs"]),
+        int(settings["batch_size"] * settings.get("accumulation", 1)),
+        settings.get("warmup_ratio", 0.0),
+        params.PARAMS["schedule"].show(settings.get("schedule", 0)),
+        int(settings.get("seed", 0)),
+    )
 
 
 def numbers(rows: Sample) -> int:

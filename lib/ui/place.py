@@ -87,17 +87,7 @@ def known(me: State, chosen: Model | None, report: Report | None, price: Price |
     """Return what is known about this model and place, as `preflight.card` takes it."""
     broken = sum(finding.severity == "error" for finding in report.findings) if report else 0
     wanted = frozenset(name for name, value in me.wanted.items() if me.settings.get(name) == value)
-    if me.place != "local" or chosen is None:
-        return Known(local=me.place == "local", price=price, broken_rules=broken, wanted=wanted)
-    return Known(
-        practice=chosen["kind"] == "practice",
-        parameters=backends.local.parameters(chosen),
-        tokenizer=backends.local.folder(chosen),
-        speed=jobs.measured_speed(chosen),
-        memory=preflight.measured_memory(chosen),
-        broken_rules=broken,
-        wanted=wanted,
-    )
+    return preflight.known(me.place, chosen, broken_rules=broken, wanted=wanted, price=price)
 
 
 def validation(amount: Amount) -> None:

@@ -13,7 +13,7 @@ import streamlit as st
 from lib import params, playground
 from lib.curves import Series, smoothed, thinned
 from lib.params import Settings
-from lib.playground import Chosen, Played
+from lib.playground import Played
 from lib.ui import parts
 from lib.ui.state import State, Tried
 from lib.ui.words import t
@@ -44,7 +44,8 @@ def panel(me: State, data: Path, settings: Settings, *, practice: bool) -> None:
             or most
         )
         rows = playground.sample(data, me.played_rows)
-        now = tried(settings, me.played_rows, practice=practice)
+        chosen = playground.chosen(settings, practice=practice)
+        now = Tried(chosen, settings["learning_rate"], me.played_rows)
         run = playground.play(rows, now.chosen)
         st.markdown(said(run))
         curves(run, now, [(one, _run(data, one)) for one in me.tried if one != now])
@@ -59,21 +60,6 @@ def panel(me: State, data: Path, settings: Settings, *, practice: bool) -> None:
             )
         )
         me.tried = [*[one for one in me.tried if one != now][-KEPT:], now]
-
-
-def tried(settings: Settings, rows: int, *, practice: bool) -> Tried:
-    """Return what these settings are for the tiny model."""
-    method = params.PARAMS["method"].show(settings.get("method", 0))
-    schedule = params.PARAMS["schedule"].show(settings.get("schedule", 0))
-    chosen = Chosen(
-        playground.rate(settings["learning_rate"], practice=practice, method=method),
-        int(settings["epochs"]),
-        int(settings["batch_size"] * settings.get("accumulation", 1)),
-        settings.get("warmup_ratio", 0.0),
-        schedule,
-        int(settings.get("seed", 0)),
-    )
-    return Tried(chosen, settings["learning_rate"], rows)
 
 
 def said(run: Played) -> str:

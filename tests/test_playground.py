@@ -66,6 +66,8 @@ def test_a_high_rate_forgets_and_a_higher_one_falls_apart(rows: Sample) -> None:
     assert (high.verdict, ruined.verdict) == ("forgetting", "apart")
     assert high.known.values[-1] > good.known.values[-1] * 1.3
     assert ruined.validation.values[-1] > ruined.validation.values[0] * 1.5
+    assert ruined.facts["first"] == ruined.validation.values[0]
+    assert ruined.facts["last"] == ruined.validation.values[-1]
 
 
 def test_too_few_epochs_leave_it_half_learned(rows: Sample) -> None:

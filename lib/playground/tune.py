@@ -212,7 +212,7 @@ def _told(loss: Series, validation: Series, known: Series) -> tuple[str, dict[st
     read = reading.read(loss, validation, ended=True)
     exam = validation if len(validation) else loss
     before, after = float(known.values[0]), float(known.values[-1])
-    facts = {"first": float(exam.values[0]), "last": float(exam.values[-1])} | read.facts
+    facts = read.facts | {"first": float(exam.values[0]), "last": float(exam.values[-1])}
     facts |= {"known_before": before, "known_after": after}
     gained = facts["first"] - facts["last"]
     facts["exercises"] = float(loss.values[-max(3, len(loss) // 10) :].mean())

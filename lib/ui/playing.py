@@ -24,11 +24,11 @@ CALM = 0.8  # the smoothing of the exercises' curve, whose raw jumps are drawn p
 _DOTS = alt.OverlayMarkDef(filled=True, size=30)
 
 
-def panel(me: State, data: Path, settings: Settings, *, practice: bool) -> None:
-    """Draw what the settings make of the tiny model; nothing where there is not a row to learn from."""
+def panel(me: State, data: Path, settings: Settings, *, practice: bool) -> Played | None:
+    """Draw what the settings make of the tiny model; None where there is not a row to learn from."""
     most = len(playground.sample(data).trained)
     if not most:
-        return
+        return None
     with st.container(border=True, key="playground"):
         parts.card_title(t("playground.title"), t("playground.lead"))
         counts = [*(few for few in FEWER if few < most), most]
@@ -60,6 +60,16 @@ def panel(me: State, data: Path, settings: Settings, *, practice: bool) -> None:
             )
         )
         me.tried = [*[one for one in me.tried if one != now][-KEPT:], now]
+    return run
+
+
+def short(run: Played | None, slots: Sequence[Any]) -> None:
+    """Fill the places under the sliders with what happened: on a phone the curves are far below."""
+    if run is None:
+        return
+    for slot in slots:
+        said = t(f"playground.short.{run.verdict}")
+        slot.caption(t("playground.short_line", said=said, first=run.facts["first"], last=run.facts["last"]))
 
 
 def said(run: Played) -> str:
@@ -110,6 +120,8 @@ def curves(run: Played, now: Tried, earlier: Sequence[tuple[Tried, Played]], key
         **ends,
     )
     st.altair_chart(alt.layer(*drawn).properties(height=360), key=key, alt=words)
+    if earlier:
+        st.caption(t("playground.grey"))
     with st.expander(t("playground.numbers"), icon=":material/table:"):
         st.caption(words)
         st.dataframe(_table(run), hide_index=True, key=f"{key}_numbers")

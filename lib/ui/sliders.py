@@ -72,7 +72,7 @@ def differing(settings: Settings, start: Settings) -> str:
         for name, value in settings.items()
         if name in start and value != start[name]
     ]
-    return t("settings.changed", what=t("settings.and").join(changed)) if changed else t("settings.unchanged")
+    return t("settings.changed", what=" · ".join(changed)) if changed else t("settings.unchanged")
 
 
 def one(me: State, name: str, ranges: Ranges, case: Case) -> None:
@@ -87,7 +87,8 @@ def one(me: State, name: str, ranges: Ranges, case: Case) -> None:
     )
     case.settings[name] = me.settings[name]
     told = advice.advise(name, case)
-    st.caption(t(f"param.{name}.what"))
+    plain = t("settings.plain", value=row.show(me.settings[name]), plain=f"{me.settings[name]:f}".rstrip("0"))
+    st.caption(f"{t(f'param.{name}.what')} {plain if name == 'learning_rate' else ''}")
     if told:
         _says(me, told, me.settings[name])
     if row.taught:

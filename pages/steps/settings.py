@@ -43,11 +43,13 @@ case = advice.Case(me.settings, amount, practice)
 
 sliders.presets(me, backend, model)
 left, right = st.columns([1, 1], gap="medium")
+slots = []
 with left:
     for name in params.PARAMS:
         if name in backend.ranges and params.PARAMS[name].main:
             with st.container(border=True):
                 sliders.one(me, name, backend.ranges, case)
+                slots.append(st.container(key=f"short_{name}").empty())
     with st.expander(t("settings.more"), icon=":material/tune:"):
         for name in params.PARAMS:
             if name in backend.ranges and not params.PARAMS[name].main:
@@ -55,7 +57,7 @@ with left:
         place.validation(amount)
 
 with right:
-    playing.panel(me, data, me.settings, practice=practice)
+    playing.short(playing.panel(me, data, me.settings, practice=practice), slots)
 guessing.fold_out(me, data)
 if me.place == "local" and model and not backend.missing():
     seeing.row(data, model, me.settings, amount.train)

@@ -363,6 +363,69 @@ def test_settings_are_kept_when_the_page_is_left_and_come_back_after_a_reload() 
     assert one(again.select_slider, "param_epochs").value != 6
 
 
+def test_the_playground_answers_every_move_and_keeps_what_was_tried() -> None:
+    at = app()
+    me(at).conversion = converted()
+    at = visit(at, "settings")
+    said = [one.value for one in at.markdown]
+    one(at.select_slider, "param_learning_rate").set_value(1e-1).run()
+    assert not at.exception
+    assert any("**" in text and text not in said for text in (one.value for one in at.markdown))
+    assert [tried.shown for tried in me(at).tried] == [5e-3, 1e-1]
+    numbers = [len(frame.value) for frame in at.dataframe]
+    one(at.segmented_control, "played_rows").set_value(20).run()
+    assert not at.exception
+    assert [tried.rows for tried in me(at).tried] == [96, 96, 20]
+    assert any(rows > 10 for rows in numbers)
+
+
+def test_guesses_are_answered_by_a_run_and_kept() -> None:
+    at = app()
+    me(at).conversion = converted()
+    at = visit(at, "settings")
+    assert not [radio for radio in at.radio if (radio.key or "").startswith("guess_")]
+    at.session_state["guess"] = True
+    at.run()
+    at.radio(key="guess_timid").set_value("apart").run()
+    at.button(key="guess_run").click().run()
+    assert not at.exception
+    assert me(at).guesses == {"timid": "apart"}
+    at.button(key="guess_next").click().run()
+    assert at.radio(key="guess_bold")
+    again = app()
+    assert me(again).guesses == {"timid": "apart"}
+
+
+def test_what_hurts_wants_a_second_click_and_red_asks_twice() -> None:
+    at = app()
+    me(at).conversion = converted()
+    at = visit(at, "settings")
+    one(at.select_slider, "param_learning_rate").set_value(1e-1).run()
+    at.button(key="onward_settings").click().run()
+    assert not jobs.listing("train")
+    assert me(at).asked_twice
+    at.button(key="want_learning_rate").click().run()
+    assert me(at).wanted == {"learning_rate": 1e-1}
+    assert not [button for button in at.button if button.key == "want_learning_rate"]
+    one(at.select_slider, "param_learning_rate").set_value(5e-3).run()
+    assert me(at).wanted == {}
+
+
+def test_a_preset_is_taken_and_what_differs_is_said() -> None:
+    at = app()
+    me(at).conversion = converted()
+    at = visit(at, "settings")
+    start = dict(me(at).settings)
+    at.button(key="preset_thorough").click().run()
+    assert not at.exception
+    changed = {name for name, value in me(at).settings.items() if value != start[name]}
+    assert changed == {"epochs", "learning_rate", "lora_rank", "lora_alpha", "early_stopping", "keep"}
+    said = " ".join(caption.value for caption in at.caption)
+    assert words.say("en", "param.lora_rank.name") + " 32" in said
+    at.button(key="reset").click().run()
+    assert me(at).settings == start
+
+
 def test_another_place_offers_only_its_own_values() -> None:
     name = converted()
     at = app()

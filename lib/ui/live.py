@@ -13,7 +13,7 @@ import streamlit as st
 from lib import backends, conversions, convert, edits, examine, joblist, jobs, profile, reading
 from lib.curves import Curves
 from lib.errors import AppError
-from lib.ui import charts, ledger, notice, parts, smaller, table
+from lib.ui import charts, flight, ledger, notice, parts, smaller, table
 from lib.ui.state import State
 from lib.ui.words import explain, t
 
@@ -273,6 +273,7 @@ def _local(me: State, job: jobs.Job, standing: joblist.Standing) -> None:
             st.rerun()
     if job.state == "running" and job.folder.stop_wanted():
         st.caption(t("jobs.stopping"))
+    flight.compared(job)
     with st.expander(t("jobs.settings"), icon=":material/tune:"):
         st.json(job.folder.asked(), expanded=True)
     with st.expander(t("jobs.log"), icon=":material/article:"):

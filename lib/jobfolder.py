@@ -153,7 +153,7 @@ class JobFolder:
         """
         result = self.result() or {}
         rooms = [path for path in self.path.glob(".*.part") if path.is_dir()] + [self.path / "checkpoints"]
-        for path in self.path.glob(".*.part"):
+        for path in [*self.path.glob(".*.part"), self.path / "reserve"]:
             if path not in rooms:
                 path.unlink(missing_ok=True)
         if result.get("state") != "done":

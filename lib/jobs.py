@@ -250,6 +250,21 @@ def validation_questions(job: Job, most: int) -> list[str]:
     return list(questions)[::step][:most]
 
 
+def link(source: Path, target: Path) -> None:
+    """Put a conversion's files into a new folder, without copying them where the disk can; the manifest last.
+
+    Raises `WorkspaceError` on a full or read-only disk.
+    """
+    with told(target):
+        target.mkdir()
+        for name in DATA:
+            if (source / name).is_file():
+                try:
+                    os.link(source / name, target / name)
+                except OSError:  # another disk, or one without links
+                    shutil.copyfile(source / name, target / name)
+
+
 def start_runner() -> None:
     """Start the runner, detached, unless it is there. A second one leaves at once."""
     _reap()
@@ -468,24 +483,13 @@ def _enter(
     with joblist.making(path):
         folder = JobFolder.create(path, asked | {"kind": kind, "name": name, "backend": backend})
         if data is not None:
-            _link(data, folder.path / "data")
+            link(data, folder.path / "data")
         if before:
             before(folder)
         values = {"id": path.name, "kind": kind, "name": name, "backend": backend, "created": time.time()}
         values |= {"lane": row.lane, "grace": row.grace, "command": orjson.dumps(row.command)}
         with joblist.opened(write=True) as db:
             return joblist.as_job(joblist.enter(db, values))
-
-
-def _link(source: Path, target: Path) -> None:
-    with told(target):
-        target.mkdir()
-        for name in DATA:
-            if (source / name).is_file():
-                try:
-                    os.link(source / name, target / name)
-                except OSError:  # another disk, or one without links
-                    shutil.copyfile(source / name, target / name)
 
 
 def _await_the_list(job_id: str) -> None:

@@ -373,7 +373,7 @@ def test_metrics_go_to_tensorboard_if_wished(tmp_path: Path, tiny: Path) -> None
     for name, tag in (("loss", "train/loss"), ("eval_loss", "eval/loss")):
         ours = [(step, loss) for step, kind, loss in losses(folder) if kind == name]
         theirs = [(event.step, event.value) for event in events.Scalars(tag)]
-        assert theirs == [(step, pytest.approx(loss, rel=1e-6)) for step, loss in ours], "floats of four bytes"
+        assert theirs == [(step, pytest.approx(loss, rel=1e-6)) for step, loss in ours], "as four-byte floats"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits a process's memory from outside")

@@ -21,7 +21,7 @@ class Param:
     """One hyperparameter. `stops` are the values a slider offers, ascending; `main` ones come first.
 
     A choice among named things has the names in `choices` (texts `param.NAME.choice.CHOICE`); its values are
-    their places there.
+    their places there. `here`: the trainer on this computer takes it too.
     """
 
     name: str
@@ -30,6 +30,7 @@ class Param:
     main: bool = False
     whole: bool = True
     choices: tuple[str, ...] = ()
+    here: bool = True
 
     def show(self, value: float) -> str:
         """Return the value as a person writes it: `2e-4`, `16`, `0.05`, `dora`."""
@@ -62,6 +63,14 @@ PARAMS: dict[str, Param] = {
             (1e-6, 2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 1e-1),
             main=True,
             whole=False,
+        ),
+        Param(
+            "rate_multiplier",
+            1,
+            (0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10),
+            main=True,
+            whole=False,
+            here=False,
         ),
         Param("epochs", 3, (1, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30), main=True),
         Param("batch_size", 8, (1, 2, 4, 8, 16, 32), main=True),

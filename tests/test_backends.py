@@ -155,9 +155,11 @@ def test_every_place_keeps_the_contract(place: Backend, data: Path, tmp_path: Pa
     assert all(words.has(f"place.{place.name}.{key}") for key in ("name", "what", "start"))
     assert all(words.has(key) for key in place.missing())
     assert not place.manual or place.models()
+    assert bool(place.key_variable) == (place.name != "local")
     report = place.check(data)
     assert report.rows == 3
-    assert {(finding.line, finding.rule) for finding in report.findings} == {(3, "not_alternating")}
+    found = {(finding.line, finding.rule) for finding in report.findings}
+    assert found - {(0, "too_few_rows")} == {(3, "not_alternating")}
     model = {"kind": "practice", "id": "practice"} if place.name == "local" else MODEL
     settings = params.defaults(place.ranges)
     empty = tmp_path / "empty"
@@ -330,7 +332,7 @@ def test_the_base_model_is_asked_by_its_name(
         (
             403,
             b'{"code":30001,"message":"balance is insufficient","data":null}',
-            "forbidden",
+            "no_balance",
             "balance is insufficient",
         ),
         (404, b'"404 page not found"', "not_found", "404 page not found"),
@@ -356,7 +358,7 @@ def test_each_refusal_has_its_sentence(
 ) -> None:
     platform.answer = says(status, body, Location=f"{platform.url}/elsewhere")
     error = refused(lambda: list(asks(silicon, kept)))
-    assert error.key == f"backend.siliconflow.{key}"
+    assert error.key == f"platform.{key}"
     assert said in str(error.facts["said"])
     assert KEY not in str(error)
     assert words.has(f"error.{error.key}")
@@ -370,24 +372,25 @@ def test_a_cut_a_silent_and_an_absent_platform_are_told_apart(
         platform.answer = streams(event("The"), chunked=chunked, then=lambda: None)
         pieces = asks(silicon, kept)
         assert next(pieces) == "The"
-        assert refused(lambda pieces=pieces: next(pieces)).key == "backend.siliconflow.cut"  # type: ignore[misc]
+        assert refused(lambda pieces=pieces: next(pieces)).key == "platform.cut"  # type: ignore[misc]
     platform.answer = streams(event("The"), then=lambda: platform.over.wait(5))
     pieces = asks(silicon, kept)
     assert next(pieces) == "The"
-    assert refused(lambda: next(pieces)).key == "backend.siliconflow.timeout"
+    assert refused(lambda: next(pieces)).key == "platform.timeout"
     platform.answer = silent(platform)
     begun = time.monotonic()
-    assert refused(lambda: list(asks(silicon, kept))).key == "backend.siliconflow.timeout"
+    assert refused(lambda: list(asks(silicon, kept))).key == "platform.timeout"
     assert time.monotonic() - begun < 3
     nobody = SiliconFlow("http://127.0.0.1:9/v1")
-    assert refused(lambda: list(asks(nobody, kept))).key == "backend.siliconflow.unreachable"
+    assert refused(lambda: list(asks(nobody, kept))).key == "platform.unreachable"
 
 
 @pytest.mark.parametrize("key", ["", "  ", "\u5bc6\u94a5", "two words", "line\nbreak: x"])
 def test_what_can_be_no_key_is_not_sent(
     platform: Platform, silicon: SiliconFlow, kept: jobs.Job, key: str
 ) -> None:
-    assert refused(lambda: list(asks(silicon, kept, key=key))).key == "backend.siliconflow.bad_key"
+    problem = "bad_key" if key.strip() else "no_key"
+    assert refused(lambda: list(asks(silicon, kept, key=key))).key == f"platform.{problem}"
     assert platform.seen == []
 
 

@@ -13,7 +13,7 @@ import streamlit as st
 from lib import backends, conversions, convert, edits, examine, joblist, jobs, profile, reading
 from lib.curves import Curves
 from lib.errors import AppError
-from lib.ui import charts, ledger, notice, parts, table
+from lib.ui import charts, ledger, notice, parts, platform, table
 from lib.ui.state import State
 from lib.ui.words import explain, t
 
@@ -103,7 +103,7 @@ def examination(me: State, request: convert.Request, keep: Path) -> examine.Exam
 
 def training(me: State, job: jobs.Job) -> None:
     """Draw one training job: live while it runs, its result after."""
-    active = job.state in ACTIVE and job.backend == "local"
+    active = job.state in ACTIVE and not job.by_hand
     shown = joblist.standing(job)
 
     @st.fragment(run_every=1.0 if active else None, key="training")
@@ -122,11 +122,15 @@ def training(me: State, job: jobs.Job) -> None:
                 st.caption(t("jobs.since", when=_when(standing.since)))
             if now.note:
                 st.text(now.note)
-            if now.backend == "local":
-                _local(me, now, standing)
-            else:
+            if now.by_hand:
                 _by_hand(now)
-        if now.backend == "local":
+            elif now.backend == "local":
+                _local(me, now, standing)
+                _folds(now)
+            else:
+                platform.panel(me, now, standing, lambda: _curves_of_platform(me, now))
+                _folds(now)
+        if not now.by_hand:
             said = t(f"state.{standing.state}")
             notice.when_done(me, now.id, now.name, said, active=now.state in ACTIVE)
 
@@ -232,7 +236,7 @@ def _local(me: State, job: jobs.Job, standing: joblist.Standing) -> None:
     status, result = job.folder.status(), job.folder.result() or {}
     curves = curves_of(job)
     if job.state == "failed":
-        parts.sorry(explain(job.error or {}))
+        parts.trouble(job.error or {})
     if job.state == "queued":
         st.markdown(t("jobs.waits"))
     if job.state == "running":
@@ -260,6 +264,16 @@ def _local(me: State, job: jobs.Job, standing: joblist.Standing) -> None:
         )
         if result.get("rows_left_out"):
             st.caption(t("jobs.left_out", n=result["rows_left_out"]))
+
+
+def _curves_of_platform(me: State, job: jobs.Job) -> None:
+    curves = curves_of(job)
+    if curves.rows:
+        _drawn(me, job, curves, job.folder.status())
+
+
+def _folds(job: jobs.Job) -> None:
+    """Draw what every job of ours has: stop, go on, its settings, its log, its history."""
     with st.container(horizontal=True):
         if job.state in ACTIVE and st.button(t("jobs.stop"), icon=":material/stop:", key=f"stop_{job.id}"):
             jobs.stop(job.id)

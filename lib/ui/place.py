@@ -11,7 +11,7 @@ import streamlit as st
 from lib import backends, hub, jobs
 from lib.check import Report
 from lib.errors import AppError
-from lib.ui import parts, sliders
+from lib.ui import parts, platform, sliders
 from lib.ui.state import State
 from lib.ui.words import explain, t
 
@@ -19,9 +19,59 @@ Model = dict[str, str]
 KINDS = ("practice", "path", "hub")  # of models that this computer can train
 
 
+def choose(me: State) -> backends.Backend:
+    """Draw the choice of place; return it."""
+    remotes = platform.remotes()
+    kinds = [*(name for name in backends.BACKENDS if name not in remotes), "platform"]
+    kind = (
+        st.segmented_control(
+            t("settings.place_title"),
+            kinds,
+            default="platform" if me.place in remotes else parts.among(me.place, kinds),
+            required=True,
+            format_func=lambda name: t(f"place.{name}.name"),
+            label_visibility="collapsed",
+            key="place",
+        )
+        or "local"
+    )
+    me.place = kind
+    if kind == "platform":
+        me.platform = st.selectbox(
+            t("platform.which"),
+            list(remotes),
+            index=list(remotes).index(parts.among(me.platform, list(remotes))),
+            format_func=lambda name: t(f"place.{name}.name"),
+            key="platform",
+        )
+        me.place = me.platform
+    st.caption(t(f"place.{me.place}.what"))
+    for key in backends.BACKENDS[me.place].missing():
+        parts.sorry(t(key))
+    return backends.BACKENDS[me.place]
+
+
+def confirmed(me: State, backend: backends.Backend, data: Path, chosen: Model | None) -> bool:
+    """Draw what must be confirmed before a job may start; return whether it may."""
+    if chosen is None or backend.missing():
+        return False
+    if isinstance(backend, backends.Remote):
+        return platform.confirmed(me, backend, data, chosen, me.settings)
+    return True
+
+
+def begin(me: State, backend: backends.Backend, name: str, data: Path, chosen: Model) -> jobs.Job:
+    """Start the job."""
+    if isinstance(backend, backends.Remote):
+        return platform.begin(me, backend, name, data, chosen, me.settings, me.system)
+    return backend.start(name, data, chosen, me.settings, me.system)
+
+
 def model(me: State) -> Model | None:
     """Draw the choice of model; return it as a job asks for it, None until it is whole."""
     backend = backends.BACKENDS[me.place]
+    if isinstance(backend, backends.Remote):
+        return platform.model(me, backend)
     if me.place != "local":
         names = list(backend.models())
         me.console_model = st.selectbox(
@@ -70,7 +120,11 @@ def again(me: State, job: jobs.Job) -> None:
     kind, name = str(chosen.get("kind", "")), str(chosen.get("id", ""))
     if job.backend in backends.BACKENDS:
         me.place = job.backend
-    if kind == "platform":
+    place = backends.BACKENDS[me.place]
+    if isinstance(place, backends.Remote):
+        me.platform, me.platform_models[place.name] = place.name, name
+        me.platform_at[place.name] = chosen.get(place.needs, "")
+    elif kind == "platform":
         me.console_model = name
     elif kind in KINDS:
         me.model = kind
@@ -79,7 +133,7 @@ def again(me: State, job: jobs.Job) -> None:
         elif kind == "hub":
             revision = str(chosen.get("revision") or "main")
             me.model_hub = name if revision == "main" else f"{name}@{revision}"
-    sliders.take(me, backends.BACKENDS[me.place], chosen, asked.get("settings") or {})
+    sliders.take(me, place, chosen, asked.get("settings") or {})
 
 
 def speed(me: State, chosen: Model | None) -> dict[str, Any]:

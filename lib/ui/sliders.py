@@ -84,7 +84,7 @@ def meaning(plan: Plan, amount: Amount, settings: Settings) -> None:
     )
     if plan.steps < 20:
         st.warning(t("settings.few_steps", n=plan.steps), icon=":material/info:")
-    if amount.longest > settings["max_length"]:
+    if amount.longest > settings.get("max_length", amount.longest):
         st.warning(
             t("settings.too_long", longest=amount.longest, most=int(settings["max_length"])),
             icon=":material/info:",

@@ -2,8 +2,8 @@
 
 import streamlit as st
 
-from lib import backends, conversions, estimate, params, script
-from lib.ui import nav, parts, place, seeing, sliders, visit
+from lib import conversions, estimate, params, script
+from lib.ui import nav, parts, place, platform, seeing, sliders, visit
 from lib.ui.state import state
 from lib.ui.words import t
 
@@ -16,23 +16,9 @@ if conversions.manifest(me.conversion) is None:
 
 with st.container(border=True):
     parts.card_title(t("settings.place_title"), t("settings.place"))
-    me.place = (
-        st.segmented_control(
-            t("settings.place_title"),
-            list(backends.BACKENDS),
-            default=parts.among(me.place, list(backends.BACKENDS)),
-            required=True,
-            format_func=lambda name: t(f"place.{name}.name"),
-            label_visibility="collapsed",
-            key="place",
-        )
-        or "local"
-    )
-    st.caption(t(f"place.{me.place}.what"))
-    backend = backends.BACKENDS[me.place]
-    for key in backend.missing():
-        parts.sorry(t(key))
+    backend = place.choose(me)
     model = place.model(me)
+    backend = platform.limited(me, backend, model)
 
 data = conversions.folder(me.conversion)
 amount = estimate.amount(data)
@@ -68,14 +54,8 @@ parts.command(
     script.check(data, backend.target) if backend.manual else script.train(data, model, me.settings)
 )
 
-ready = model is not None and not backend.missing()
+ready = place.confirmed(me, backend, data, model)
 if nav.onward("settings", ready=ready, label=t(f"place.{me.place}.start")) and model:
     with parts.calm():
-        me.job = backend.start(
-            visit.name(me),
-            data,
-            model,
-            me.settings,
-            me.system,
-        ).id
+        me.job = place.begin(me, backend, visit.name(me), data, model).id
         nav.go("jobs")

@@ -118,6 +118,47 @@ ROWS: dict[str, Row] = {
         {"id": "any/base"},
         _openai("any/base", hyperparameters={"n_epochs": 3, "batch_size": 8, "learning_rate_multiplier": 1}),
     ),
+    "together": Row(
+        "/v1",
+        {"id": "some/base"},
+        _openai(
+            "some/base",
+            **{"n_epochs": 3, "n_checkpoints": 1, "n_evals": 1, "batch_size": 8, "learning_rate": 1e-5},
+            **{"warmup_ratio": 0, "max_grad_norm": 1, "weight_decay": 0, "random_seed": 0, "packing": True},
+            training_type={
+                **{"type": "Lora", "lora_r": 8, "lora_alpha": 16, "lora_dropout": 0},
+                "lora_trainable_modules": "all-linear",
+            },
+            training_method={"method": "sft", "train_on_inputs": "auto"},
+            lr_scheduler={"lr_scheduler_type": "linear", "lr_scheduler_args": {"min_lr_ratio": 0}},
+        ),
+    ),
+    "fireworks": Row(
+        "/v1/accounts/me",
+        {"id": "accounts/fireworks/models/some-base"},
+        {
+            **{"baseModel": "accounts/fireworks/models/some-base", "displayName": SUFFIX},
+            **{"dataset": "FILE", "evaluationDataset": "VALIDATION"},
+            **{"outputModel": f"accounts/me/models/{SUFFIX}", "epochs": 1, "learningRate": 1e-4},
+            **{"loraRank": 8, "earlyStop": False, "gradientAccumulationSteps": 1},
+        },
+    ),
+    "dashscope": (
+        _alibaba := Row(
+            "/api/v1",
+            {"id": "qwen3-14b"},
+            {
+                **{"model": "qwen3-14b", "training_type": "efficient_sft", "finetuned_output_suffix": SUFFIX},
+                **{"training_file_ids": ["FILE"], "validation_file_ids": ["VALIDATION"]},
+                "hyper_parameters": {
+                    **{"n_epochs": 3, "batch_size": 16, "max_length": 2048, "learning_rate": "0.0001"},
+                    **{"lora_rank": 8, "lora_alpha": 32, "lora_dropout": 0.1, "warmup_ratio": 0.05},
+                    **{"lr_scheduler_type": "linear", "eval_steps": 50},
+                },
+            },
+        )
+    ),
+    "dashscope_intl": _alibaba,
 }
 
 
@@ -212,7 +253,9 @@ class Shape:
         """Return an error as this shape words it."""
         return status, {"error": {"message": message, "type": "invalid_request_error", "code": code or None}}
 
-    def upload(self, body: bytes, kind: str, field: str) -> tuple[str, str, bytes] | Answer:
+    def upload(
+        self, body: bytes, kind: str, field: str, purpose: str = "fine-tune"
+    ) -> tuple[str, str, bytes] | Answer:
         """Take a form apart; return the file's new id, its name and its content, or what is wrong with it."""
         edge = re.search(r"boundary=(\S+)", kind)
         if not edge:
@@ -225,7 +268,7 @@ class Shape:
             assert given
             form[given[1].decode()] = content.removesuffix(b"\r\n")
             name = given[2].decode() if given[2] else name
-        if form.get("purpose") != b"fine-tune" or field not in form:
+        if form.get("purpose", b"").decode() != purpose or field not in form:
             return self.error(400, f"purpose or {field} missing")
         for line in form[field].removeprefix(b"\xef\xbb\xbf").splitlines():
             orjson.loads(line)
@@ -336,7 +379,250 @@ class OpenAI(Shape):
         return rows
 
 
-SHAPES: dict[str, Callable[[Platform], Shape]] = {"openai": OpenAI}
+class Together(Shape):
+    """Together AI's."""
+
+    words = {  # noqa: RUF012
+        **{"queued": "queued", "running": "running", "odd": "user_paused", "nameless": "completed"},
+        **{"done": "completed", "failed": "error", "cancelling": "cancel_requested"},
+        "cancelled": "cancelled",
+    }
+
+    def answer(self, method: str, path: str, query: str, body: bytes, kind: str) -> Answer:
+        there, path = self.there, path.removeprefix("/v1")
+        if (method, path) == ("POST", "/files/upload"):
+            got = self.upload(body, kind, "file")
+            return got if len(got) == 2 else (200, {"id": got[0], "object": "file", "filename": got[1]})
+        if (method, path) == ("POST", "/fine-tunes/estimate-price"):
+            told = orjson.loads(body)
+            if told["training_file"] not in there.files:
+                return self.error(400, "no such file")
+            price = {"estimated_total_price": 4.5, "estimated_train_token_count": 777}
+            return 200, price | {"allowed_to_proceed": True}
+        if (method, path) == ("GET", "/fine-tunes/models/supported"):
+            return 200, {"models": ["some/base", "other/base"]}
+        if (method, path) == ("GET", "/fine-tunes/models/limits"):
+            lora = {"min_batch_size": 8, "max_batch_size": 16, "max_rank": 32}
+            rates = {"min_learning_rate": 1e-6, "max_learning_rate": 1e-3}
+            return 200, {"max_num_epochs": 10, "lora_training": lora} | rates
+        if (method, path) == ("POST", "/fine-tunes"):
+            run = self.begin(body, orjson.loads(body).get("training_file", ""), "ft-")
+            return (200, self.job(run, "queued")) if isinstance(run, Run) else run
+        if (method, path) == ("GET", "/fine-tunes"):
+            return 200, {"data": [self.job(one, "queued") for one in there.jobs.values()]}
+        if (method, path) == ("GET", "/hardware"):
+            rows = [
+                ("8x_big", 90.0, "available"),
+                ("1x_small", 6.65, "available"),
+                ("1x_no", 1.0, "unavailable"),
+            ]
+            return 200, {
+                "data": [
+                    {"id": name, "pricing": {"cents_per_minute": cents}, "availability": {"status": free}}
+                    for name, cents, free in rows
+                ]
+            }
+        if path.startswith("/endpoints"):
+            return self.endpoint(method, path.removeprefix("/endpoints").strip("/"), body)
+        job = re.fullmatch(r"/fine-tunes/([^/]+)(/\w+)?", path)
+        known = there.jobs.get(job[1]) if job else None
+        if job is None or known is None:
+            return self.error(404, f"nothing at {method} {path}")
+        if method == "POST" and job[2] == "/cancel":
+            known.cancelled = known.cancelled or 1
+            return 200, self.job(known, "cancelling")
+        if job[2] == "/events":
+            return 200, {"data": [self.event(step) for step in range(known.looks + 1)]}
+        if job[2] == "/metrics":
+            steps = range(10, 10 * known.looks + 1, 10)
+            return 200, {"metrics": [{"global_step": step, "train/loss": 30 / step} for step in steps]}
+        return 200, self.job(known, there.state(known))
+
+    def endpoint(self, method: str, name: str, body: bytes) -> Answer:
+        deployed = self.there.deployed
+        if method == "POST":
+            told = orjson.loads(body)
+            if told["hardware"] != "1x_small" or told["autoscaling"] != {
+                "min_replicas": 1,
+                "max_replicas": 1,
+            }:
+                return self.error(400, "not the cheapest that is free")
+            name = "endpoint-1"
+            deployed[name] = 0
+        elif name not in deployed:
+            return self.error(404, f"no such endpoint: {name}")
+        elif method == "DELETE":
+            del deployed[name]
+            return 204, None
+        else:
+            deployed[name] += 1
+        state = "STARTED" if deployed[name] > 1 else "STARTING"
+        return 200, {"id": name, "name": "me/tuned-ab12", "state": state}
+
+    def event(self, step: int) -> dict[str, Any]:
+        at = f"2026-11-30T00:00:{step:02}Z"
+        return {"created_at": at, "message": f"event {step}", "type": "epoch_complete", "hash": f"h{step}"}
+
+    def job(self, run: Run, state: str) -> dict[str, Any]:
+        wrong = {"message": self.there.said_of_failure, "type": "job_error"}
+        return {
+            **{"id": run.id, "status": self.words[state], "training_file": run.body["training_file"]},
+            **{"events": [self.event(0), wrong] if state == "failed" else [], "queue_depth": 2},
+            **({"model_output_name": f"me/some-base-{run.id}"} if state == "done" else {}),
+        }
+
+
+class Fireworks(Shape):
+    """Fireworks AI's: whole names, and a job that is cancelled is deleted."""
+
+    words = {  # noqa: RUF012
+        **{
+            "queued": "JOB_STATE_PENDING",
+            "running": "RUNNING",
+            "odd": 42,
+            "nameless": "JOB_STATE_WRITING_RESULTS",
+        },
+        **{"done": "JOB_STATE_COMPLETED", "failed": "JOB_STATE_FAILED", "cancelling": "JOB_STATE_DELETING"},
+    }
+
+    def error(self, status: int, message: str, code: str = "") -> Answer:
+        return status, {"code": code or 3, "message": message, "details": []}
+
+    def answer(self, method: str, path: str, query: str, body: bytes, kind: str) -> Answer:
+        there = self.there
+        if path == "/v1/accounts/fireworks/models":
+            rows = [
+                {"name": "accounts/fireworks/models/some-base", "tunable": True},
+                {"name": "x", "tunable": False},
+            ]
+            return 200, {"models": rows}
+        path = path.removeprefix("/v1/accounts/me")
+        if (method, path) == ("POST", "/datasets"):
+            name = orjson.loads(body)["datasetId"]
+            return 200, {"name": f"accounts/me/datasets/{name}", "state": "UPLOADING"}
+        sent = re.fullmatch(r"/datasets/([^:/]+):upload", path)
+        if sent:
+            got = self.upload(body, kind, "file", purpose="")
+            if len(got) == 2:
+                return got
+            there.files[f"accounts/me/datasets/{sent[1]}"] = there.files.pop(got[0])
+            return 200, {}
+        if path.startswith("/deployments"):
+            return self.deployment(method, path.removeprefix("/deployments").strip("/"), body)
+        if (method, path) == ("POST", "/supervisedFineTuningJobs"):
+            run = self.begin(body, orjson.loads(body).get("dataset", ""), "sft")
+            return (200, self.job(run, "queued")) if isinstance(run, Run) else run
+        if (method, path) == ("GET", "/supervisedFineTuningJobs"):
+            return 200, {"supervisedFineTuningJobs": [self.job(one, "queued") for one in there.jobs.values()]}
+        known = there.jobs.get(path.removeprefix("/supervisedFineTuningJobs/"))
+        if known is None or known.cancelled > 2:
+            return self.error(404, f"nothing at {method} {path}", "5")
+        if method == "DELETE":
+            known.cancelled = known.cancelled or 1
+            return 200, {}
+        state = there.state(known)
+        return self.error(404, "deleted", "5") if state == "cancelled" else (200, self.job(known, state))
+
+    def deployment(self, method: str, name: str, body: bytes) -> Answer:
+        deployed = self.there.deployed
+        if method == "POST":
+            assert orjson.loads(body)["baseModel"].startswith("accounts/me/models/")
+            name = "d1"
+            deployed[name] = 0
+        elif name not in deployed:
+            return self.error(404, f"no such deployment: {name}")
+        elif method == "DELETE":
+            del deployed[name]
+            return 200, {}
+        else:
+            deployed[name] += 1
+        return 200, {
+            "name": f"accounts/me/deployments/{name}",
+            "state": "READY" if deployed[name] > 1 else "CREATING",
+        }
+
+    def job(self, run: Run, state: str) -> dict[str, Any]:
+        wrong = {"code": "INVALID_ARGUMENT", "message": self.there.said_of_failure}
+        return {
+            **{"name": f"accounts/me/supervisedFineTuningJobs/{run.id}", "state": self.words[state]},
+            **{"dataset": run.body["dataset"], "outputModel": run.body["outputModel"]},
+            **{"status": wrong if state == "failed" else {"code": "OK"}, "jobProgress": {"percent": 40}},
+        }
+
+
+class DashScope(Shape):
+    """Alibaba's: everything in an envelope, and a chat of its own."""
+
+    words = {  # noqa: RUF012
+        **{"queued": "QUEUING", "running": "RUNNING", "odd": "SUSPENDED", "nameless": "SUCCEEDED"},
+        **{"done": "SUCCEEDED", "failed": "FAILED", "cancelling": "CANCELING", "cancelled": "CANCELED"},
+    }
+
+    def error(self, status: int, message: str, code: str = "") -> Answer:
+        return status, {"code": code or "InvalidParameter", "message": message, "request_id": "r"}
+
+    def answer(self, method: str, path: str, query: str, body: bytes, kind: str) -> Answer:
+        there, path = self.there, path.removeprefix("/api/v1")
+        if (method, path) == ("POST", "/files"):
+            got = self.upload(body, kind, "files")
+            if len(got) == 2:
+                return got
+            told = {"uploaded_files": [{"file_id": got[0], "name": got[1]}], "failed_uploads": []}
+            return 200, {"request_id": "r", "data": told}
+        if (method, path) == ("POST", "/fine-tunes"):
+            file = (orjson.loads(body).get("training_file_ids") or [""])[0]
+            run = self.begin(body, file, "ft-")
+            return (200, self.told(self.job(run, "queued"))) if isinstance(run, Run) else run
+        if (method, path) == ("GET", "/fine-tunes"):
+            return 200, self.told({"jobs": [self.job(one, "queued") for one in there.jobs.values()]})
+        if path.startswith("/deployments"):
+            return self.deployment(method, path.removeprefix("/deployments").strip("/"), body)
+        job = re.fullmatch(r"/fine-tunes/([^/]+)(/\w+)?", path)
+        known = there.jobs.get(job[1]) if job else None
+        if job is None or known is None:
+            return self.error(404, f"nothing at {method} {path}", "NotFound")
+        if method == "POST" and job[2] == "/cancel":
+            known.cancelled = known.cancelled or 1
+            return 200, self.told({"status": "success"})
+        if job[2] == "/logs":
+            lines = ["Job created", *(f"step {n}" for n in range(known.looks))]
+            return 200, self.told({"logs": lines, "total": len(lines)})
+        return 200, self.told(self.job(known, there.state(known)))
+
+    def told(self, output: dict[str, Any]) -> dict[str, Any]:
+        return {"request_id": "r", "output": output}
+
+    def deployment(self, method: str, name: str, body: bytes) -> Answer:
+        deployed = self.there.deployed
+        if method == "POST":
+            name = f"{orjson.loads(body)['model_name']}-d1"
+            deployed[name] = 0
+        elif name not in deployed:
+            return self.error(404, f"no such deployment: {name}", "NotFound")
+        elif method == "DELETE":
+            del deployed[name]
+            return 200, self.told({"deployed_model": name, "status": "DELETING"})
+        else:
+            deployed[name] += 1
+        return 200, self.told(
+            {"deployed_model": name, "status": "RUNNING" if deployed[name] > 1 else "PENDING"}
+        )
+
+    def job(self, run: Run, state: str) -> dict[str, Any]:
+        return {
+            **{
+                "job_id": run.id,
+                "status": self.words[state],
+                "training_file_ids": run.body["training_file_ids"],
+            },
+            **({"finetuned_output": f"qwen3-14b-{run.id}"} if state == "done" else {}),
+            **({"message": self.there.said_of_failure} if state == "failed" else {}),
+        }
+
+
+SHAPES: dict[str, Callable[[Platform], Shape]] = {
+    **{"openai": OpenAI, "together": Together, "fireworks": Fireworks, "dashscope": DashScope}
+}
 
 
 def _holds_null(value: Any) -> bool:
@@ -368,8 +654,8 @@ def _handler(there: Platform) -> type[BaseHTTPRequestHandler]:
                     401, f"Incorrect API key provided: {given}", "invalid_api_key"
                 )
                 return self._send(status, orjson.dumps(told))
-            if url.path.endswith("/chat/completions"):
-                return self._chat(orjson.loads(body))
+            if url.path.endswith(("/chat/completions", "/generation")):
+                return self._chat(orjson.loads(body), own=url.path.endswith("/generation"))
             with there.turn:
                 kind = headers.get("content-type", "")
                 status, told = there.shape.answer(self.command, url.path, url.query, body, kind)
@@ -397,7 +683,7 @@ def _handler(there: Platform) -> type[BaseHTTPRequestHandler]:
             self.end_headers()
             self.wfile.write(body)
 
-        def _chat(self, body: dict[str, Any]) -> None:
+        def _chat(self, body: dict[str, Any], *, own: bool) -> None:
             self.send_response(200)
             self.send_header("Content-Type", "text/event-stream")
             self.send_header("Connection", "close")
@@ -405,9 +691,14 @@ def _handler(there: Platform) -> type[BaseHTTPRequestHandler]:
             self.close_connection = True
             for number, text in enumerate([f"[{body['model']}] ", *there.answers]):
                 finish = "stop" if number == len(there.answers) else None
+                row: dict[str, Any]
                 row = {"choices": [{"index": 0, "delta": {"content": text}, "finish_reason": finish}]}
-                self.wfile.write(b"data: " + orjson.dumps(row) + b"\n\n")
-            self.wfile.write(b"data: [DONE]\n\n")
+                if own:  # DashScope's
+                    choice = {"message": {"content": text}, "finish_reason": finish or "null"}
+                    row = {"output": {"choices": [choice]}, "request_id": "r"}
+                self.wfile.write(b"data:" + orjson.dumps(row) + b"\n\n")
+            if not own:
+                self.wfile.write(b"data: [DONE]\n\n")
 
         def log_message(self, *args: object) -> None:
             pass

@@ -4,7 +4,7 @@
     local.py         this computer: lib/jobs.py and lib/trainer
     siliconflow.py   a platform whose fine-tunes are started by hand in its console
     remote.py        what all platforms asked over the network have in common; profiles.toml says what differs
-    openai_ft.py     those of OpenAI's wire shape
+    openai_ft.py, together.py, fireworks.py, dashscope.py   the wire shapes
     wire.py          the HTTP; follow.py the process of a job at a platform
 
 To add a platform of a wire shape that is here: a table in `profiles.toml`, its words `place.NAME.*` in each
@@ -14,13 +14,21 @@ Pages, command line and checks follow from those.
 
 from lib.backends import local, siliconflow
 from lib.backends.base import Backend, Model
+from lib.backends.dashscope import DashScopeShaped
+from lib.backends.fireworks import FireworksShaped
 from lib.backends.openai_ft import OpenAIShaped
 from lib.backends.profile import profiles
 from lib.backends.remote import Remote
+from lib.backends.together import TogetherShaped
 
 __all__ = ["BACKENDS", "SHAPES", "Backend", "Model", "Remote", "local", "siliconflow"]
 
-SHAPES: dict[str, type[Remote]] = {"openai": OpenAIShaped}
+SHAPES: dict[str, type[Remote]] = {
+    "openai": OpenAIShaped,
+    "together": TogetherShaped,
+    "fireworks": FireworksShaped,
+    "dashscope": DashScopeShaped,
+}
 """The wire shapes that platforms of `profiles.toml` may have."""
 
 BACKENDS: dict[str, Backend] = {

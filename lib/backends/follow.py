@@ -153,7 +153,14 @@ class _Follower:
                 if seen.state in (FAILED, CANCELLED) or (seen.state == DONE and seen.model):
                     return seen
             except BackendError as error:
-                gone += error.key in ("platform.not_found", "platform.no_model")
+                unknown = error.key in ("platform.not_found", "platform.no_model")
+                if (
+                    unknown
+                    and self.known.get("cancel_sent")
+                    and self.place.profile.cancel.startswith("DELETE")
+                ):
+                    return Seen(CANCELLED, "")
+                gone += unknown
                 if gone >= GONE:
                     raise BackendError(
                         "platform.job_gone", platform=self.place.profile.label, id=self.known["id"]

@@ -44,8 +44,8 @@ Remembered = dict[str, Any]  # what `remote.json` holds of a job (lib/backends/f
 class Seen:
     """What a platform says of a job. `raw` is its own word; `said` its own line about a failure.
 
-    `numbers` holds only what it told, of: step, steps, tokens, ahead (jobs in its queue), seconds_left,
-    price.
+    `numbers` holds only what it told, of: step, steps, percent, tokens, ahead (jobs in its queue),
+    seconds_left.
     """
 
     state: str
@@ -69,7 +69,8 @@ class Happened:
 class Cost:
     """What a job will cost, as far as that is known.
 
-    `tokens` trained; `amount` in `currency`, None where no price is known; `minimum` the least a job costs.
+    `tokens` trained; `amount` in `currency`, None where no price is known; `minimum` the least a job costs,
+    up to `minimum_most` by model. `files` were sent to find it out, and are the job's.
     `asked`: the platform itself was asked; else the price is `source`'s of the day `checked`.
     """
 
@@ -80,6 +81,8 @@ class Cost:
     asked: bool = False
     source: str = ""
     checked: str = ""
+    minimum_most: float | None = None
+    files: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +102,7 @@ class Remote(Backend):
     """One platform. `address` is another server of the same shape; `silence` as in `Wire`."""
 
     remote = True
+    asks_price = False  # whether the platform itself tells what a job will cost
 
     def __init__(self, profile: Profile, address: str = "", *, silence: float | None = None) -> None:
         self.profile, self.name, self.target = profile, profile.name, profile.target
@@ -153,9 +157,9 @@ class Remote(Backend):
         at = self.profile.models_at
         if not at:
             return self.models()
-        listed = dig(wire.get(at["path"]), at["list"]) or []
+        listed = dig(self._do(wire, f"GET {at['path']}"), at["list"]) or []
         only = at.get("only", "")
-        found = [str(dig(one, at["id"])) for one in listed if not only or dig(one, only)]
+        found = [str(dig(one, at["id"]) if at["id"] else one) for one in listed if not only or dig(one, only)]
         return tuple(found) or self.models()
 
     def limits(self, wire: Wire, model: Model) -> Ranges:
@@ -165,13 +169,14 @@ class Remote(Backend):
 
     def cost(self, data: Path, model: Model, settings: Settings, wire: Wire | None = None) -> Cost:
         """Return what a job will cost; asked of the platform where it can be and there is a `wire`."""
-        del model, wire
+        del wire
         amount, price = estimate.amount(data), self.profile.price
         tokens = round(amount.tokens * float(settings.get("epochs", 1)))
         if not price:
             return Cost(tokens)
         least = price.get("minimum")
-        worth = tokens / 1e6 * price["million"] if "million" in price else None
+        holds = model.get("id") in price.get("models", [model.get("id")])
+        worth = tokens / 1e6 * price["million"] if "million" in price and holds else None
         return Cost(
             tokens,
             worth if worth is None or least is None else max(worth, least),
@@ -179,6 +184,7 @@ class Remote(Backend):
             price["currency"],
             source=price["source"],
             checked=str(price["checked"]),
+            minimum_most=price.get("minimum_most"),
         )
 
     def start(self, name: str, data: Path, model: Model, settings: Settings, system: str) -> jobs.Job:
@@ -218,7 +224,7 @@ class Remote(Backend):
         answer = wire.upload(
             how["path"], file, field=how["file"], fields=fields, bom=self.profile.bom, told=told
         )
-        return self._named(wire, answer, how["id"])
+        return self.named(wire, answer, how["id"])
 
     def request(self, asked: dict[str, Any], files: dict[str, str], suffix: str) -> dict[str, Any]:
         """Return what starts a job: every value said, none that the platform does not know, and no null."""
@@ -239,13 +245,13 @@ class Remote(Backend):
 
     def submit(self, wire: Wire, body: dict[str, Any]) -> str:
         """Start a job and return its id there. Never repeated by itself: `find` tells whether it came."""
-        return self._named(wire, wire.post(self.profile.jobs, body), self.profile.job["id"])
+        return self.named(wire, wire.post(self.profile.jobs, body), self.profile.job["id"])
 
     def find(self, wire: Wire, files: dict[str, str]) -> str:
         """Return the id of the job that was started with our training file, "" where there is none."""
-        for one in dig(wire.get(self.profile.jobs, **self._listed()), self.profile.listing) or []:
+        for one in dig(wire.get(self.profile.jobs, **self.listed()), self.profile.listing) or []:
             if self._file_of(one) == files["train"]:
-                return str(dig(one, self.profile.job["id"]))
+                return str(dig(one, self.profile.job.get("listed") or self.profile.job["id"]))
         return ""
 
     def status(self, wire: Wire, job_id: str) -> Seen:
@@ -256,9 +262,9 @@ class Remote(Backend):
         """Read what it says of a job."""
         at = self.profile.job
         raw = dig(told, at["state"])
-        word = self._word(raw)
+        word = self.word(raw)
         numbers = {}
-        for name in ("step", "steps", "tokens", "ahead", "seconds_left", "price"):
+        for name in ("step", "steps", "percent", "tokens", "ahead", "seconds_left"):
             value = dig(told, at.get(name, ""))
             if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value):
                 numbers[name] = float(value)
@@ -299,13 +305,12 @@ class Remote(Backend):
         """Have a job's tuned model answer; from now on it costs, until `undeploy`."""
         known = remembered(job.folder)
         wire, how = self._wire_of(job, key), self.profile.deploy
-        blanks = self._blanks(job, known)
-        if how.get("checkpoints"):
-            found = dig(wire.get(how["checkpoints"].format(**blanks)), "data") or []
-            blanks["checkpoint"] = str(found[0]["id"]) if found else ""
+        blanks = self.blanks(wire, job, known)
         told = self._do(wire, how["create"], _filled(how["body"], blanks), **blanks)
-        entry = {"id": self._named(wire, told, how["id"]), "model": str(dig(told, how["model"]) or "")}
-        known["deployment"] = entry | {"since": time.time()}
+        entry = {"id": self.named(wire, told, how["id"]), "model": str(dig(told, how["model"]) or "")}
+        if how.get("answers"):
+            entry["model"] = how["answers"].format(**blanks | {"id": entry["id"]})
+        known["deployment"] = entry | {"since": time.time(), "hour": known.pop("hour", None)}
         remember(job.folder, known)
         return self._deployment(known["deployment"], told)
 
@@ -344,14 +349,20 @@ class Remote(Backend):
             model = known.get("answers_as") or deployed or ("" if self.deploys else tuned)
             if not model:
                 raise BackendError("platform.not_deployed", name=job.name)
-        return ask(self._wire_of(job, key, chat=True), model, messages, temperature)
+        return self.answer(self._wire_of(job, key, chat=True), model, messages, temperature)
+
+    def answer(
+        self, wire: Wire, model: str, messages: Sequence[Message], temperature: float
+    ) -> Iterator[str]:
+        """Yield a model's answer piece by piece."""
+        return ask(wire, model, messages, temperature)
 
     # --- the small print
 
     def _wire_of(self, job: jobs.Job, key: str, *, chat: bool = False) -> Wire:
         return self.wire(key, str(job.folder.asked()["address"]), chat=chat)
 
-    def _named(self, wire: Wire, told: Any, path: str) -> str:
+    def named(self, wire: Wire, told: Any, path: str) -> str:
         """Return the name in an answer; one without is no answer of this platform."""
         name = dig(told, path)
         if not isinstance(name, str) or not name:
@@ -361,46 +372,50 @@ class Remote(Backend):
     def _do(self, wire: Wire, what: str, body: Any = None, **blanks: str) -> Any:
         """Do what a profile says: `POST /path/{id}`."""
         method, _, path = what.partition(" ")
+        wire = wire.at_origin() if path.startswith("{origin}") else wire
         path = path.format_map(blanks | {"origin": ""})
-        at_origin = what.partition(" ")[2].startswith("{origin}")
-        if at_origin:
-            wire = wire.at_origin()
         return {"POST": lambda: wire.post(path, body), "GET": lambda: wire.get(path)}.get(
             method, lambda: wire.delete(path)
         )()
 
-    def _listed(self) -> dict[str, Any]:
+    def listed(self) -> dict[str, Any]:
+        """Return how to ask for the list of jobs."""
         return {"limit": LISTED}
 
     def _file_of(self, told: Any) -> str:
         return str(dig(told, self.profile.job["file"]) or "")
 
-    def _word(self, raw: Any) -> str:
+    def word(self, raw: Any) -> str:
+        """Return a state's own word."""
         return str(raw if raw is not None else "")
 
     def _happened(self, one: dict[str, Any]) -> Happened:
         at = self.profile.events
         text, when = str(dig(one, at["text"]) or ""), str(dig(one, at["at"]) or "")
-        row = _metrics(dig(one, at.get("numbers", "")))
+        row = metrics_row(dig(one, at.get("numbers", "")))
         known = str(dig(one, at.get("id", "")) or "")
         return Happened(
             known or hashlib.sha256(f"{when} {text} {row}".encode()).hexdigest()[:16], when, text, row
         )
 
-    def _blanks(self, job: jobs.Job, known: Remembered) -> dict[str, str]:
-        return {
+    def blanks(self, wire: Wire, job: jobs.Job, known: Remembered) -> dict[str, str]:
+        """Return what the request of a deployment is filled with."""
+        filled = {
             "job": str(known.get("id", "")),
             "model": str((job.folder.result() or {}).get("tuned_model", "")),
             "base": str(job.folder.asked()["model"]["id"]),
             "name": f"ft-{str(known.get('suffix', ''))[-6:]}",
-            "checkpoint": "",
         }
+        if self.profile.deploy.get("checkpoints"):
+            found = dig(wire.get(self.profile.deploy["checkpoints"].format(**filled)), "data") or []
+            filled["checkpoint"] = str(found[0]["id"]) if found else ""
+        return filled
 
     def _deployment(self, entry: dict[str, Any], told: Any) -> Deployment:
         how = self.profile.deploy
         raw = str(dig(told, how["state"]) or "")
         state = "ready" if raw in how["ready"] else "failed" if raw in how.get("failed", ()) else "starting"
-        hour = dig(told, how.get("price", ""))
+        hour = entry.get("hour")
         return Deployment(
             state,
             raw,
@@ -431,14 +446,14 @@ def made(shape: type[Remote], name: str) -> Remote:
 # How platforms call the numbers of our curves.
 _METRICS = {
     **dict.fromkeys(("step", "current_steps", "global_step"), "step"),
-    **dict.fromkeys(("train_loss", "loss", "training_loss"), "loss"),
-    **dict.fromkeys(("valid_loss", "eval_loss", "validation_loss", "full_valid_loss"), "eval_loss"),
+    **dict.fromkeys(("train_loss", "loss", "training_loss", "train/loss"), "loss"),
+    **dict.fromkeys(("valid_loss", "eval_loss", "validation_loss", "eval/loss"), "eval_loss"),
     **dict.fromkeys(("epoch",), "epoch"),
     **dict.fromkeys(("learning_rate", "lr"), "learning_rate"),
 }
 
 
-def _metrics(told: Any) -> dict[str, float]:
+def metrics_row(told: Any) -> dict[str, float]:
     """Return a row for our curves out of what a platform tells; {} without a step and a loss."""
     if not isinstance(told, dict):
         return {}

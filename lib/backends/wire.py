@@ -19,6 +19,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import islice
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -27,6 +28,7 @@ import requests
 import urllib3.exceptions
 from requests.auth import AuthBase
 
+from lib.backends.profile import dig
 from lib.chat import Message
 from lib.errors import BackendError, Fact
 
@@ -139,15 +141,26 @@ class Wire:
         """Return the error for an answer in which what must be there is not."""
         return self._error("odd_answer", raw=orjson.dumps(told), status=200)
 
-    def stream(self, path: str, body: dict[str, Any]) -> Iterator[str]:
-        """Yield the words of a chat's answer as they come. Closing the iterator early ends the connection."""
+    def stream(
+        self,
+        path: str,
+        body: dict[str, Any],
+        *,
+        choices: str = "choices",
+        text: str = "delta.content",
+        headers: Mapping[str, str] = MappingProxyType({}),
+    ) -> Iterator[str]:
+        """Yield the words of a chat's answer as they come. Closing the iterator early ends the connection.
+
+        `choices`: where they are in an event; `text`: where the words are in the first of them.
+        """
         begun = False
-        headers = {"Content-Type": "application/json", "Accept": "text/event-stream"}
+        headers = {"Content-Type": "application/json", "Accept": "text/event-stream"} | dict(headers)
         how: dict[str, Any] = {"data": orjson.dumps(body), "headers": headers, "stream": True}
         with self._broken(lambda: begun), self._request("POST", path, **how) as answer:
             if answer.status_code != 200:
                 raise self._refused(answer)
-            for piece in self._pieces(answer):
+            for piece in self._pieces(answer, choices, text):
                 begun = True
                 yield piece
 
@@ -256,7 +269,7 @@ class Wire:
     def _hidden(self, text: str) -> str:
         return text.replace(self._key, "***") if self._key else text
 
-    def _pieces(self, answer: requests.Response) -> Iterator[str]:
+    def _pieces(self, answer: requests.Response, at: str, words: str) -> Iterator[str]:
         """Yield the words in a stream of server-sent events."""
         chunked = answer.headers.get("Transfer-Encoding", "").lower() == "chunked"
         ended = seen = False
@@ -269,13 +282,15 @@ class Wire:
                 return
             try:
                 event = orjson.loads(data)
-                choices = event.get("choices") or []
-                text = choices[0].get("delta", {}).get("content") if choices else None
-                ended = ended or bool(choices and choices[0].get("finish_reason"))
+                choices = dig(event, at) or []
+                text = dig(choices[0], words) if choices else None
+                # DashScope writes out the word null until it has finished
+                ended = ended or bool(choices and dig(choices[0], "finish_reason") not in (None, "", "null"))
+                said = event.get("error") or event.get("code")
             except (orjson.JSONDecodeError, AttributeError, LookupError):
-                said = data.decode("utf-8", "replace")
-                raise self._error("odd_answer", said=said, raw=data, status=200) from None
-            if not choices and (event.get("error") or event.get("code")):
+                text = data.decode("utf-8", "replace")
+                raise self._error("odd_answer", said=text, raw=data, status=200) from None
+            if not choices and said:
                 raise self._told(503, event, data)
             seen = True
             if text:

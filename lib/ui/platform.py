@@ -12,7 +12,8 @@ import streamlit as st
 
 from lib import backends, handover, joblist, jobs, keys
 from lib.backends import Backend, Model, Remote
-from lib.backends.remote import Cost, Deployment, remembered
+from lib.backends.remote import Cost, Deployment, remember, remembered
+from lib.jobfolder import JobFolder
 from lib.params import Settings
 from lib.ui import parts
 from lib.ui.state import State
@@ -87,7 +88,11 @@ def confirmed(me: State, place: Remote, data: Path, chosen: Model, settings: Set
         told = place.cost(data, chosen, settings)
         asked = me.offered.get(f"cost {_this(place, data, chosen, settings)}")
         _cost(asked or told)
-        if key and st.button(t("platform.ask_cost"), icon=":material/price_check:", key="ask_cost"):
+        if (
+            key
+            and place.asks_price
+            and st.button(t("platform.ask_cost"), icon=":material/price_check:", key="ask_cost")
+        ):
             with parts.calm():
                 wire = place.wire(key, place.address_of(chosen))
                 me.offered[f"cost {_this(place, data, chosen, settings)}"] = place.cost(
@@ -114,10 +119,15 @@ def begin(
 ) -> jobs.Job:
     """Send the job: its key is handed to its process and lies nowhere."""
     key = known_key_of(me, place, place.address_of(chosen))
+    cost = me.offered.get(f"cost {_this(place, data, chosen, settings)}")
     me.confirmed = ""
-    return place.sending(
-        name, data, chosen, settings, system, before=lambda folder: handover.offer(folder, key)
-    )
+
+    def before(folder: JobFolder) -> None:
+        handover.offer(folder, key)
+        if cost and cost.files:  # sent already, to be told the price
+            remember(folder, {"files": cost.files})
+
+    return place.sending(name, data, chosen, settings, system, before=before)
 
 
 def key_of(me: State, job: jobs.Job) -> str:
@@ -177,6 +187,10 @@ def _told(status: dict[str, object], standing: joblist.Standing) -> None:
         tiles.append((t("platform.ahead"), f"{numbers['ahead']:,.0f}"))
     if numbers.get("seconds_left"):
         tiles.append((t("jobs.left"), t("jobs.left_time", seconds=numbers["seconds_left"])))
+    if numbers.get("percent"):
+        st.progress(
+            min(1.0, numbers["percent"] / 100), t("platform.percent", percent=numbers["percent"] / 100)
+        )
     if numbers.get("step") and numbers.get("steps"):
         step, steps = numbers["step"], numbers["steps"]
         st.progress(min(1.0, step / steps), t("jobs.progress", step=int(step), steps=int(steps)))
@@ -245,7 +259,8 @@ def _cost(cost: Cost) -> None:
     if cost.amount is not None:
         tiles.append((t("platform.amount"), t("settings.about", what=f"{cost.amount:,.2f} {cost.currency}")))
     if cost.minimum is not None:
-        tiles.append((t("platform.minimum"), f"{cost.minimum:,.2f} {cost.currency}"))
+        most = f"–{cost.minimum_most:,.2f}" if cost.minimum_most else ""
+        tiles.append((t("platform.minimum"), f"{cost.minimum:,.2f}{most} {cost.currency}"))
     parts.numbers(*tiles)
     if cost.asked:
         st.caption(t("platform.cost_asked"))

@@ -66,10 +66,12 @@ def reset(me: State, backend: Backend, model: Model | None) -> None:
 
 def meaning(plan: Plan, amount: Amount, settings: Settings) -> None:
     """Draw what the settings mean for this dataset."""
-    parts.numbers(
-        (t("settings.steps"), f"{plan.steps:,}"),
-        (t("settings.tokens"), t("settings.about", what=f"{plan.tokens:,}")),
-    )
+    tokens = (t("settings.tokens"), t("settings.about", what=f"{plan.tokens:,}"))
+    if not plan.steps:
+        parts.numbers(tokens)
+        st.caption(t("settings.steps_unknown"))
+        return
+    parts.numbers((t("settings.steps"), f"{plan.steps:,}"), tokens)
     if plan.seconds is not None:
         parts.numbers((t("settings.time"), t("settings.about_time", seconds=plan.seconds)))
     st.markdown(

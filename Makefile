@@ -4,7 +4,10 @@
 # make bench-records   reading and converting, side by side with what people use today (hours, 12 GB of disk);
 #                      a part of it: make bench-records BENCH="--size 200MB --task mapping"
 # make bench-download  downloading from a Hub on this computer, side by side with hf download and aria2c (minutes)
-# make bench-train     training the practice model, side by side with a plain TRL script and a hand-written loop
+# make bench-train     the trainer, side by side with a plain TRL script and a hand-written loop (a quarter of an hour,
+#                      5 GB of memory); a part of it: make bench-train BENCH="--only job"
+# make bench-kills     a hundred times kill -9 of whoever works on a training, and what is left of it (20 minutes)
+# make bench-curves    the server's work to read a run of 100,000 points and draw its page (seconds)
 #
 # A CPU-only torch on Linux (200 MB instead of several GB):
 #   make run TORCH_INDEX=https://download.pytorch.org/whl/cpu
@@ -16,7 +19,7 @@ VENV ?= .venv
 REQUIREMENTS ?= requirements.txt
 BIN := $(VENV)/bin
 
-.PHONY: run test check format clean bench-records bench-download bench-train
+.PHONY: run test check format clean bench-records bench-download bench-kills bench-train bench-curves
 
 run: $(VENV)/$(REQUIREMENTS).done
 	$(BIN)/python -m streamlit run app.py
@@ -36,8 +39,14 @@ bench-records: $(VENV)/requirements-bench.txt.done
 bench-download: $(VENV)/requirements-app.txt.done
 	$(BIN)/python bench/download.py $(BENCH)
 
+bench-kills: $(VENV)/requirements.txt.done
+	$(BIN)/python bench/kills.py $(BENCH)
+
 bench-train: $(VENV)/requirements.txt.done
 	$(BIN)/python bench/train.py $(BENCH)
+
+bench-curves: $(VENV)/requirements-app.txt.done
+	$(BIN)/python bench/curves.py $(BENCH)
 
 format: $(VENV)/requirements-dev.txt.done
 	$(BIN)/ruff check --fix .

@@ -1,18 +1,25 @@
-"""Measure the trainer side by side with a plain TRL script and a hand-written loop, on the practice model.
+"""Measure the trainer: alone, on a busy machine, and beside a plain TRL script and a hand-written loop.
 
-    python bench/train.py                        the default job, and three engines on the same rows
-    python bench/train.py --rounds 1 --epochs 1 --rows 80 --json all.json
-    python bench/train.py --half-billion         also steps of a model of Qwen2.5-0.5B's shape (5 GB, minutes)
+    python bench/train.py                        every part, about fifteen minutes on two cores
+    python bench/train.py --only job,busy        some of them
+    python bench/train.py --only engines --rounds 1 --epochs 1 --rows 80 --json all.json
 
-Every engine gets the bundled sample, nine tenths of it, and the same settings: LoRA on all linear layers,
-batch 8, one thread. `ours` is `python -m lib.trainer`; `TRL` is what its documentation shows, an `SFTTrainer`
-with `assistant_only_loss` and piles of shuffled rows; `loop` is PyTorch, peft and AdamW, without a framework,
-with shuffled rows padded to the longest of their pile. A useful token is one that is not padding: tokens a
-second are those of all epochs over the seconds from the first step's begin to the last one's end, evaluations
-left out. Every run is a fresh process; engines take turns, round by round; the medians count.
+    job       the default job on the bundled sample, through the list of jobs, as a click starts it: into a
+              workspace where nothing runs yet, the process that works the list off started with it
+    busy      the default job for fewer epochs, alone and while every core is kept busy by another process
+    engines   the same rows and settings for `ours` (`python -m lib.trainer`), `TRL` and `loop`
+    step      the same three on a model of Qwen2.5-0.5B's shape with random weights, LoRA, rows of 256 tokens
+              (5 GB of memory and 2 GB of disk)
 
-`first step` is from the start of the process to the end of the first step, as the visitor waits for it, for
-`ours` with its evaluation before that; `whole` to the end of the process, for `ours` with all evaluations.
+`TRL` is what its documentation shows, an `SFTTrainer` with `assistant_only_loss`, piles of shuffled rows and
+torch's own number of threads; `loop` is PyTorch, peft and AdamW without a framework, with shuffled rows
+padded to the longest of their pile and as many threads as ours. All train LoRA on all linear layers in fp32.
+
+A useful token is one that is not padding: tokens a second are those of all epochs over the seconds from the
+first step's begin to the last one's end, evaluations left out. `first step` is from the click, or the start
+of the process, to the end of the first step, as the visitor waits for it, for `ours` with its evaluation
+before that; `whole` to the end. Every run is a fresh process; engines take turns, round by round; the medians
+count. What a busy machine takes away is what `loop`, with its one thread, loses on it.
 """
 
 from __future__ import annotations
@@ -25,8 +32,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from importlib import metadata
 from pathlib import Path
 from random import Random
@@ -36,12 +45,15 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from lib import params, practice  # noqa: E402
+from lib import jobs, practice  # noqa: E402
+from lib.backends.local import Local  # noqa: E402
 from lib.jobfolder import JobFolder  # noqa: E402
 from lib.trainer import quiet  # noqa: E402
 
 ENGINES = ("ours", "TRL", "loop")
 LONG = 256  # tokens of a row of the 0.5B-shaped model
+LONG_ROWS = 6  # of it; one is a step
+BUSY_EPOCHS = 2.0
 
 Messages = list[dict[str, str]]
 Rows = tuple[list[Messages], list[Messages]]  # to train on, held back
@@ -119,7 +131,6 @@ def plain_trl(data: Path, model: Path, settings: dict[str, float]) -> dict[str, 
     from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
     from trl import SFTConfig, SFTTrainer
 
-    torch.set_num_threads(1)
     tokenizer = AutoTokenizer.from_pretrained(model)
     rows = load_dataset("json", data_files=str(data / "train.jsonl"), split="train")
     steps = Steps()
@@ -167,7 +178,7 @@ def plain_loop(data: Path, model: Path, settings: dict[str, float]) -> dict[str,
 
     from lib.trainer import data as rows
 
-    torch.set_num_threads(1)
+    torch.set_num_threads(quiet.threads(model == practice.folder()))
     torch.manual_seed(0)
     tokenizer = AutoTokenizer.from_pretrained(model)
     length = int(settings["max_length"])
@@ -283,12 +294,57 @@ def _held(pid: int) -> float:
     return float(lines[0][1]) * 1024 if lines else 0.0
 
 
+def clicked(place: Path, rows: Rows, settings: dict[str, float]) -> Run | str:
+    """Submit the default job as a click does, in a workspace of its own; return its figures, or why none."""
+    os.environ["FIRSTTUNE_HOME"] = str(place / "home")
+    write(place / "data", rows)
+    local, begun = Local(), time.time()
+    job = local.start("bench", place / "data", {"kind": "practice", "id": ""}, settings, "")
+    returned = time.time()
+    try:
+        first = 0.0
+        while job.state not in jobs.ENDED:
+            if not first and any("loss" in row for row in job.folder.metrics()):
+                first = time.time()
+            time.sleep(0.02)
+            job = jobs.get(job.id)
+        ended = time.time()
+        if job.state != "done":
+            return f"{job.state}: {job.error}"
+        running = next(event.at for event in jobs.events(job.id) if event.state == "running")
+        return {
+            "returned": returned - begun,
+            "running": running - begun,
+            "first_step": first - begun,
+            "seconds": ended - begun,
+            "tokens_per_second": (job.folder.result() or {})["tokens_per_second"],
+        }
+    finally:
+        runner = JobFolder(place / "home" / "runner").process()
+        if runner:
+            runner.terminate()
+            runner.wait(10)
+
+
+@contextmanager
+def burning() -> Iterator[None]:
+    """Keep every core busy with a process that does nothing but count."""
+    cores = os.cpu_count() or 1
+    burners = [subprocess.Popen([sys.executable, "-c", "while True: pass"]) for _ in range(cores)]
+    try:
+        yield
+    finally:
+        for burner in burners:
+            burner.kill()
+            burner.wait()
+
+
 # The tasks
 
 
 def practice_settings(epochs: float | None) -> dict[str, float]:
     """Return the practice model's default settings, with other epochs if wished."""
-    settings = {name: row.default for name, row in params.PARAMS.items()} | params.PRACTICE
+    settings = Local().defaults({"kind": "practice", "id": ""})
     return settings | ({"epochs": epochs} if epochs else {})
 
 
@@ -328,71 +384,145 @@ def long_rows(count: int) -> list[Messages]:
     ]
 
 
-def measure(
-    task: str, engines: Sequence[str], rows: Rows, model: Path, settings: dict[str, float], rounds: int
-) -> list[Row]:
-    """Run every engine `rounds` times, taking turns; return their rows in order."""
-    found: dict[str, list[Run]] = {name: [] for name in engines}
+def started(name: str, place: Path, rows: Rows, model: Path, settings: dict[str, float]) -> Run | str:
+    """Run one of ENGINES."""
+    if name == "ours":
+        return ours(place, rows, model, settings)
+    return script(name, place, rows, model, settings)
+
+
+def measure(task: str, ways: Mapping[str, Callable[[Path], Run | str]], rounds: int) -> list[Row]:
+    """Go every way `rounds` times, taking turns, each time in an empty folder; return their rows in order."""
+    found: dict[str, list[Run]] = {name: [] for name in ways}
     failed: dict[str, str] = {}
     for _ in range(rounds):
-        for name in engines:
+        for name, go in ways.items():
             with tempfile.TemporaryDirectory() as place:
-                if name == "ours":
-                    told = ours(Path(place), rows, model, settings)
-                else:
-                    told = script(name, Path(place), rows, model, settings)
+                told = go(Path(place))
             if isinstance(told, str):
                 failed[name] = told
             else:
                 found[name].append(told)
-    return [Row(task, name, failed.get(name, "done"), found[name]) for name in engines]
+    return [Row(task, name, failed.get(name, "done"), found[name]) for name in ways]
+
+
+def job_part(asked: argparse.Namespace) -> list[Row]:
+    """Measure the default job from the click on."""
+    settings, rows = practice_settings(asked.epochs), sample(asked.rows)
+    return measure("job", {"ours": lambda place: clicked(place, rows, settings)}, asked.rounds)
+
+
+def busy_part(asked: argparse.Namespace) -> list[Row]:
+    """Measure `ours` and `loop` alone and among processes that want every core."""
+    settings, rows = practice_settings(asked.epochs or BUSY_EPOCHS), sample(asked.rows)
+
+    def way(name: str, *, busy: bool) -> Callable[[Path], Run | str]:
+        def go(place: Path) -> Run | str:
+            if not busy:
+                return started(name, place, rows, practice.folder(), settings)
+            with burning():
+                return started(name, place, rows, practice.folder(), settings)
+
+        return go
+
+    ways = {f"{name}, {how}": way(name, busy=how == "busy") for name in BUSY for how in ("alone", "busy")}
+    return measure("busy", ways, asked.rounds)
+
+
+def engines_part(asked: argparse.Namespace) -> list[Row]:
+    """Measure three engines on the practice model."""
+    settings, rows = practice_settings(asked.epochs), sample(asked.rows)
+    return measure("engines", _ways(asked, rows, practice.folder(), settings), asked.rounds)
+
+
+def step_part(asked: argparse.Namespace) -> list[Row]:
+    """Measure three engines on a model of half a billion numbers, once."""
+    settings = practice_settings(1) | {"batch_size": 1, "max_length": LONG, "learning_rate": 2e-4}
+    with tempfile.TemporaryDirectory() as place:
+        model = half_billion(Path(place))
+        return measure("step", _ways(asked, (long_rows(LONG_ROWS), []), model, settings), 1)
+
+
+def _ways(
+    asked: argparse.Namespace, rows: Rows, model: Path, settings: dict[str, float]
+) -> dict[str, Callable[[Path], Run | str]]:
+    names = [name for name in ENGINES if name in asked.engines.split(",")]
+    return {name: partial(started, name, rows=rows, model=model, settings=settings) for name in names}
+
+
+PARTS: dict[str, Callable[[argparse.Namespace], list[Row]]] = {
+    "job": job_part,
+    "busy": busy_part,
+    "engines": engines_part,
+    "step": step_part,
+}
 
 
 # What was promised
 
+# figure of a run -> its column, and how it is shown
+FIGURES = {
+    "tokens_per_second": ("useful tokens/s", "{:,.0f}"),
+    "returned": ("click answered s", "{:.2f}"),
+    "running": ("running s", "{:.2f}"),
+    "first_step": ("first step s", "{:.1f}"),
+    "seconds": ("whole s", "{:.1f}"),
+    "peak": ("peak bytes", "{:,.0f}"),
+}
+
 
 def table(rows: Sequence[Row]) -> Iterator[str]:
-    """Yield the lines of one task's table."""
+    """Yield the lines of one part's table: medians, and how much faster ours is than each."""
+    first = next((row for row in rows if row.runs), None)
+    names = [name for name in FIGURES if first and name in first.runs[0]]
+    heads = [FIGURES[name][0] for name in names]
+    yield "| " + " | ".join(["", *heads, "ours ÷ it", "rounds", "result"]) + " |"
+    yield "|---" + "|--:" * (len(names) + 2) + "|---|"
     ours = next((row for row in rows if row.name == "ours" and row.runs), None)
-    yield "| engine | useful tokens/s | ours ÷ it | first step s | whole s | peak MB | rounds | result |"
-    yield "|---|--:|--:|--:|--:|--:|--:|---|"
     for row in rows:
-        if not row.runs:
-            yield f"| {row.name} | | | | | | | {row.said} |"
-            continue
-        speed = row.of("tokens_per_second")
-        ratio = f"{ours.of('tokens_per_second') / speed:.2f}×" if ours else ""
-        yield (
-            f"| {row.name} | {speed:,.0f} | {ratio} | {row.of('first_step'):.1f} | {row.of('seconds'):.1f}"
-            f" | {row.of('peak') / 1e6:,.0f} | {len(row.runs)} | {row.said} |"
-        )
+        shown = [FIGURES[name][1].format(row.of(name)) if row.runs else "" for name in names]
+        ratio = f"{_speed(ours, row):.2f}×" if ours and row.runs else ""
+        yield "| " + " | ".join([row.name, *shown, ratio, str(len(row.runs)), row.said]) + " |"
 
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """A promise of a task: `value` of our row is at least (or at most) `limit`; `other` is compared with."""
+    """A promise of a part: `value` of the rows called `of` is at most, or at least, `limit`."""
 
     task: str
     text: str
-    value: Callable[[Row, Row | None], float]
+    value: Callable[..., float]
     limit: float
+    of: tuple[str, ...] = ("ours",)
     at_least: bool = False
     show: str = "{:.2f} times"
-    other: str = ""
 
 
-def _speed(ours: Row, other: Row | None) -> float:
-    assert other
-    return ours.of("tokens_per_second") / other.of("tokens_per_second")
+def _speed(one: Row, other: Row) -> float:
+    return one.of("tokens_per_second") / other.of("tokens_per_second")
 
 
+def _lost_beyond(alone: Row, busy: Row, loop_alone: Row, loop_busy: Row) -> float:
+    """Return how many times slower a busy machine makes us, over how many times slower it makes the loop."""
+    return _speed(alone, busy) / _speed(loop_alone, loop_busy)
+
+
+def _figure(name: str, unit: float = 1.0) -> Callable[[Row], float]:
+    return lambda row: row.of(name) / unit
+
+
+BUSY = ("ours", "loop")
+_BOTH = ("ours, alone", "ours, busy", "loop, alone", "loop, busy")
 TARGETS = (
-    Target("practice", "first step within 6 s", lambda ours, _: ours.of("first_step"), 6, show="{:.1f} s"),
-    Target("practice", "default job within 30 s", lambda ours, _: ours.of("seconds"), 30, show="{:.1f} s"),
-    Target("practice", "at least 1.2 times TRL's useful tokens a second", _speed, 1.2, True, other="TRL"),
-    Target("practice", "at least 0.85 of the hand-written loop's", _speed, 0.85, True, other="loop"),
-    Target("0.5B", "not slower than TRL", _speed, 1, True, other="TRL"),
-    Target("0.5B", "memory under 4.5 GB", lambda ours, _: ours.of("peak") / 1e9, 4.5, show="{:.2f} GB"),
+    Target("job", "running within 0.5 s", _figure("running"), 0.5, show="{:.2f} s"),
+    Target("job", "first step within 6 s", _figure("first_step"), 6, show="{:.1f} s"),
+    Target("job", "default job within 30 s", _figure("seconds"), 30, show="{:.1f} s"),
+    # two runs of one thing on shared cores differ by up to a tenth each
+    Target("busy", "slower by what is taken away and no more", _lost_beyond, 1.2, _BOTH),
+    Target("engines", "at least 1.2 times TRL's useful tokens a second", _speed, 1.2, ("ours", "TRL"), True),
+    Target("engines", "at least 0.85 of the hand-written loop's", _speed, 0.85, ("ours", "loop"), True),
+    Target("step", "not slower than TRL", _speed, 1, ("ours", "TRL"), True),
+    Target("step", "memory under 4.5 GB", _figure("peak", 1e9), 4.5, show="{:.2f} GB"),
 )
 
 
@@ -401,10 +531,10 @@ def judged(rows: Sequence[Row]) -> list[dict[str, str]]:
     good = {(row.task, row.name): row for row in rows if row.said == "done" and row.runs}
     found = []
     for target in TARGETS:
-        ours, other = good.get((target.task, "ours")), good.get((target.task, target.other))
+        measured = [good[target.task, name] for name in target.of if (target.task, name) in good]
         said, shown = "not measured", ""
-        if ours and (other or not target.other):
-            value = target.value(ours, other)
+        if len(measured) == len(target.of):
+            value = target.value(*measured)
             met = value >= target.limit if target.at_least else value <= target.limit
             said = "met" if met else f"missed by {abs(value / target.limit - 1):.1%}"
             shown = target.show.format(value)
@@ -424,39 +554,39 @@ def _asked(arguments: Sequence[str] | None) -> argparse.Namespace:
         "bench/train.py", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     add = parser.add_argument
+    add("--only", default=",".join(PARTS), help=f"which of {','.join(PARTS)}")
     add("--rounds", type=int, default=3)
-    add("--epochs", type=float, help="other than the default job's")
+    add("--epochs", type=float, help=f"other than the default job's, and than {BUSY_EPOCHS:.0f} of `busy`")
     add("--rows", type=int, default=360, help="fewer rows than nine tenths of the sample")
     add("--engines", default=",".join(ENGINES), help=f"which of {','.join(ENGINES)}")
-    add("--half-billion", action="store_true", help="also a model of Qwen2.5-0.5B's shape")
     add("--json", type=Path, help="write every single figure to this file")
     add("--engine", help=argparse.SUPPRESS)
     add("--model", type=Path, help=argparse.SUPPRESS)
     add("--data", type=Path, help=argparse.SUPPRESS)
     add("--settings", type=json.loads, help=argparse.SUPPRESS)
-    return parser.parse_args(arguments)
+    asked = parser.parse_args(arguments)
+    unknown = set(asked.only.split(",")) - set(PARTS) or set(asked.engines.split(",")) - set(ENGINES)
+    if unknown:
+        parser.error(f"unknown: {', '.join(sorted(unknown))}")
+    return asked
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
     """Measure what is asked for; print tables."""
     asked = _asked(arguments)
-    quiet.prepare()
     if asked.engine:
+        if asked.engine == "loop":
+            quiet.prepare()
         print(json.dumps(SCRIPTS[asked.engine](asked.data, asked.model, asked.settings)))
         return
-    engines = [name for name in ENGINES if name in asked.engines.split(",")]
     print("\n\n".join([f"`{' '.join(['python bench/train.py', *sys.argv[1:]])}`", *_machine()]))
-    settings = practice_settings(asked.epochs)
-    rows = measure("practice", engines, sample(asked.rows), practice.folder(), settings, asked.rounds)
-    print("\n### The practice model\n\n" + "\n".join(table(rows)), flush=True)
-    if asked.half_billion:
-        with tempfile.TemporaryDirectory() as place:
-            model = half_billion(Path(place))
-            slow = settings | {"batch_size": 1, "epochs": 1, "max_length": LONG, "learning_rate": 2e-4}
-            large = measure("0.5B", engines, (long_rows(8), []), model, slow, 1)
-        print(f"\n### A 0.5B-shaped model, rows of {LONG} tokens\n\n" + "\n".join(table(large)), flush=True)
-        rows += large
-    found = judged(rows)
+    rows: list[Row] = []
+    for name in PARTS:
+        if name in asked.only.split(","):
+            part = PARTS[name](asked)
+            print(f"\n### {name}\n\n" + "\n".join(table(part)), flush=True)
+            rows += part
+    found = [one for one in judged(rows) if one["target"].partition(":")[0] in asked.only.split(",")]
     print("\n" + "\n".join(f"- {one['target']}: **{one['said']}** {one['shown']}".rstrip() for one in found))
     if asked.json:
         told = {

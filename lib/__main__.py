@@ -24,6 +24,8 @@ from lib import (
     contrast,
     formats,
     hub,
+    joblist,
+    jobs,
     judge,
     outputs,
     params,
@@ -37,8 +39,6 @@ from lib import (
 from lib import check as checking
 from lib import convert as converting
 from lib import examine as examining
-from lib import joblist as listed
-from lib import jobs as joblist
 from lib import profile as profiling
 from lib.chat import Message
 from lib.errors import AppError, HubError, JobError, ModelError, RecordError, UsageError
@@ -388,11 +388,7 @@ def train(
     manifest = converting.manifest(data) or {}
     system = system or str(manifest.get("mapping", {}).get("system", ""))
     job = backend.start(data.resolve().name, data, asked, settings, system, report_to=report_to or ())
-    if wait:
-        job = _follow(job, quiet=as_json)
-    _tell(as_json, _job(job), _told(job))
-    if job.state == "failed":
-        raise typer.Exit(1)
+    _entered(job, wait=wait, as_json=as_json)
 
 
 @app.command()
@@ -418,7 +414,7 @@ def see(
 
 
 @jobs_app.callback(invoke_without_command=True)
-def jobs(context: typer.Context) -> None:
+def jobs_root(context: typer.Context) -> None:
     """List the jobs, or look at one of them."""
     if context.invoked_subcommand is None:
         jobs_list(as_json=False)
@@ -431,8 +427,8 @@ def jobs_list(
     as_json: Json = False,
 ) -> None:
     """List all jobs, newest first."""
-    rows = joblist.listing(sought=search)
-    lines = [f"{job.id}  {listed.standing(job).state:10} {job.kind:8} {job.name}" for job in rows]
+    rows = jobs.listing(sought=search)
+    lines = [f"{job.id}  {joblist.standing(job).state:10} {job.kind:8} {job.name}" for job in rows]
     _tell(as_json, [_job(job) for job in rows], "\n".join(lines) or "No jobs yet.")
 
 
@@ -440,24 +436,22 @@ def jobs_list(
 @one_line
 def jobs_show(job_id: JobId, as_json: Json = False) -> None:
     """Show one job: its state, its last figures, its result."""
-    job = joblist.get(job_id)
-    _tell(as_json, _job(job), _told(job))
+    _show(jobs.get(job_id), as_json=as_json)
 
 
 @jobs_app.command("log")
 @one_line
 def jobs_log(job_id: JobId) -> None:
     """Print the end of a job's log."""
-    typer.echo(joblist.get(job_id).folder.log_tail(64_000), nl=False)
+    typer.echo(jobs.get(job_id).folder.log_tail(64_000), nl=False)
 
 
 @jobs_app.command("stop")
 @one_line
 def jobs_stop(job_id: JobId, as_json: Json = False) -> None:
     """Stop a job; what it has learned or fetched so far is kept."""
-    joblist.stop(job_id)
-    job = joblist.wait(job_id)
-    _tell(as_json, _job(job), _told(job))
+    jobs.stop(job_id)
+    _show(jobs.wait(job_id), as_json=as_json)
 
 
 @jobs_app.command("rename")
@@ -466,8 +460,8 @@ def jobs_rename(
     job_id: JobId, name: Annotated[str, typer.Argument(metavar="NAME")], as_json: Json = False
 ) -> None:
     """Give a job another name."""
-    listed.rename(job_id, name)
-    _show(job_id, as_json=as_json)
+    joblist.rename(job_id, name)
+    _show(jobs.get(job_id), as_json=as_json)
 
 
 @jobs_app.command("note")
@@ -478,8 +472,8 @@ def jobs_note(
     as_json: Json = False,
 ) -> None:
     """Write down what you want to remember of a job."""
-    listed.annotate(job_id, text)
-    _show(job_id, as_json=as_json)
+    joblist.annotate(job_id, text)
+    _show(jobs.get(job_id), as_json=as_json)
 
 
 @jobs_app.command("move")
@@ -490,11 +484,11 @@ def jobs_move(
     as_json: Json = False,
 ) -> None:
     """Move a waiting job in its queue."""
-    places: dict[str, listed.Where] = {"first": "first", "up": "up", "down": "down"}
+    places: dict[str, joblist.Where] = {"first": "first", "up": "up", "down": "down"}
     if where not in places:
         raise UsageError("job.unknown_place", where=where, known=", ".join(places))
-    listed.move(job_id, places[where])
-    _show(job_id, as_json=as_json)
+    joblist.move(job_id, places[where])
+    _show(jobs.get(job_id), as_json=as_json)
 
 
 @jobs_app.command("resume")
@@ -505,19 +499,15 @@ def jobs_resume(
     as_json: Json = False,
 ) -> None:
     """Go on with a stopped or failed job, from its last checkpoint."""
-    job = joblist.resume(job_id)
-    if wait:
-        job = _follow(job, quiet=as_json)
-    _tell(as_json, _job(job), _told(job))
-    if job.state == "failed":
-        raise typer.Exit(1)
+    job = jobs.resume(job_id)
+    _entered(job, wait=wait, as_json=as_json)
 
 
 @jobs_app.command("delete")
 @one_line
 def jobs_delete(job_id: JobId, as_json: Json = False) -> None:
-    """Delete a job that is not running, with all its folder holds. It cannot be undone."""
-    freed = joblist.delete(job_id)
+    """Delete a job that is not running, with all its folder holds and its scores. It cannot be undone."""
+    freed = jobs.delete(job_id)
     _tell(as_json, {"id": job_id, "freed": freed}, f"{job_id}: deleted, {freed:,} bytes freed")
 
 
@@ -530,7 +520,7 @@ def jobs_export(
 ) -> None:
     """Write all that a job's folder holds, but its checkpoints, into a zip file."""
     path = out or Path(f"{job_id}.zip")
-    listed.export(joblist.get(job_id), path)
+    joblist.export(jobs.get(job_id), path)
     size = path.stat().st_size
     _tell(as_json, {"id": job_id, "file": str(path), "bytes": size}, f"{path}: {size:,} bytes")
 
@@ -544,7 +534,7 @@ def jobs_compare(
     """Say what was set differently in several runs, and which came out best."""
     if not 2 <= len(set(ids)) <= contrast.MOST:
         raise UsageError("job.compare_some", n=len(set(ids)), most=contrast.MOST)
-    runs = contrast.runs([joblist.get(job_id) for job_id in dict.fromkeys(ids)])
+    runs = contrast.runs([jobs.get(job_id) for job_id in dict.fromkeys(ids)])
     differences, verdict = contrast.differences(runs), contrast.best(runs)
     figures = [contrast.figures(run) for run in runs]
     lines = [f"{run.letter}  {run.job.id}  {run.job.name}" for run in runs]
@@ -574,7 +564,7 @@ def chat(
     as_json: Json = False,
 ) -> None:
     """Ask a tuned model one question, with the system prompt it was trained with."""
-    job = joblist.get(job_id)
+    job = jobs.get(job_id)
     if job.backend != "local" or not talk.tuned(job.folder):
         raise JobError("job.no_model", id=job_id, state=job.state)
     system = str(job.folder.asked().get("system", ""))
@@ -598,13 +588,13 @@ def chat(
 @one_line
 def score(job_id: JobId, as_json: Json = False) -> None:
     """Have a tuned model and its base answer all validation rows; compare with the answers in the data."""
-    job = joblist.get(job_id)
+    job = jobs.get(job_id)
     found = judge.scores(job.folder)
     if found is None:
         now = _follow(judge.start(job), quiet=as_json)
         found = judge.scores(job.folder)
         if found is None:
-            _tell(as_json, _job(now), _told(now))
+            _show(now, as_json=as_json)
             raise typer.Exit(1)
     lines = [f"{'':8}{'loss':>8}{'exact':>9}{'chrF':>8}{'ROUGE-L':>9}    {found.rows} rows"]
     for name, side in (("before", found.base), ("after", found.tuned)):
@@ -645,12 +635,12 @@ def export(
     """Take a tuned model home: adapter, model card, Modelfile and the code to load it, in one folder."""
     if dtype not in takehome.DTYPES:
         raise UsageError("takehome.dtype", dtype=dtype, known=", ".join(filter(None, takehome.DTYPES)))
-    job = joblist.get(job_id)
+    job = jobs.get(job_id)
     folder = takehome.pack(job, out, lang=words.language_of(lang))
     if merged:
         now = _follow(takehome.merge(job, folder, dtype), quiet=as_json)
         if now.state != "done":
-            _tell(as_json, _job(now), _told(now))
+            _show(now, as_json=as_json)
             raise typer.Exit(1)
     files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     answer, lines = {"job": job.id, "folder": str(folder), "files": files}, [str(folder), *files]
@@ -733,10 +723,10 @@ def _pair(text: str, *, last: bool = False) -> tuple[str, str]:
     return name, value
 
 
-def _follow(job: joblist.Job, *, quiet: bool) -> joblist.Job:
+def _follow(job: jobs.Job, *, quiet: bool) -> jobs.Job:
     said = ""
 
-    def look(now: joblist.Job) -> None:
+    def look(now: jobs.Job) -> None:
         nonlocal said
         status = now.folder.status()
         line = f"{now.state} {status.get('phase', '')}"
@@ -746,12 +736,12 @@ def _follow(job: joblist.Job, *, quiet: bool) -> joblist.Job:
             typer.echo(line, err=True)
             said = line
 
-    return joblist.wait(job.id, seen=look)
+    return jobs.wait(job.id, seen=look)
 
 
-def _job(job: joblist.Job) -> dict[str, Any]:
+def _job(job: jobs.Job) -> dict[str, Any]:
     names = ("id", "kind", "name", "note", "backend", "state", "attempt")
-    plain = {name: getattr(job, name) for name in names} | {"standing": listed.standing(job).state}
+    plain = {name: getattr(job, name) for name in names} | {"standing": joblist.standing(job).state}
     times = {name: getattr(job, name) for name in ("since", "created", "started", "ended")}
     return (
         plain
@@ -765,13 +755,21 @@ def _job(job: joblist.Job) -> dict[str, Any]:
     )
 
 
-def _show(job_id: str, *, as_json: bool) -> None:
-    job = joblist.get(job_id)
+def _show(job: jobs.Job, *, as_json: bool) -> None:
     _tell(as_json, _job(job), _told(job))
 
 
-def _told(job: joblist.Job) -> str:
-    lines = [f"{job.id}: {listed.standing(job).state}", f"  {job.name}"]
+def _entered(job: jobs.Job, *, wait: bool, as_json: bool) -> None:
+    """Tell of a job that was queued just now; with `wait`, once it has ended."""
+    if wait:
+        job = _follow(job, quiet=as_json)
+    _show(job, as_json=as_json)
+    if job.state == "failed":
+        raise typer.Exit(1)
+
+
+def _told(job: jobs.Job) -> str:
+    lines = [f"{job.id}: {joblist.standing(job).state}", f"  {job.name}"]
     lines += [f"  {line}" for line in job.note.splitlines()]
     if job.state == "failed" and job.error:
         lines.append(f"  {words.explain('en', job.error)}")

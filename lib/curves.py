@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from array import array
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import accumulate
 from pathlib import Path
@@ -17,11 +18,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 import orjson
+import pyarrow as pa
+from pyarrow import json
 
 Numbers = npt.NDArray[np.float64]
 
 # The columns that are kept, where a run writes them.
-NAMES = ("loss", "eval_loss", "learning_rate", "grad_norm", "tokens_per_second", "memory")
+NAMES = ("loss", "eval_loss", "known_loss", "learning_rate", "grad_norm", "tokens_per_second", "memory")
+_AS_NUMBERS = json.ParseOptions(
+    explicit_schema=pa.schema([(name, pa.float64()) for name in ("step", "epoch", *NAMES)]),
+    unexpected_field_behavior="ignore",
+)
 MOST_POINTS = 1000  # the browser draws more only slower; measured 2026-11: 54 ms for 1,000, 237 ms for 10,000
 
 
@@ -73,7 +80,7 @@ class Curves:
             if new:
                 self._end += len(new)
                 self._tail = new[new.rfind(b"\n", 0, -1) + 1 :]  # the last line: it knows this file again
-                self._take(_rows(new))
+                self._take(_read(new))
 
     def series(self, name: str) -> Series:
         """Return one of NAMES as far as it has been read; empty where the run does not write it."""
@@ -107,30 +114,17 @@ class Curves:
         self._broken = False
         self._columns = {name: (array("d"), array("d"), array("d")) for name in NAMES}
 
-    def _take(self, rows: list[dict[str, Any]]) -> None:
-        # column by column, and the two kinds of rows apart, since those of a kind have the same columns:
-        # a third of the time it takes row by row
-        for some in ([row for row in rows if "loss" in row], [row for row in rows if "loss" not in row]):
-            if some:
-                self._take_alike(some)
-        if rows:
-            self._epoch = float(_numbers([rows[-1].get("epoch", 0.0)])[0])
-
-    def _take_alike(self, rows: list[dict[str, Any]]) -> None:
-        every = _places(rows)
-        for name, columns in self._columns.items():
-            places = every
-            try:
-                values = _numbers([row[name] for row in rows])
-            except KeyError:
-                found = [row for row in rows if name in row]
-                if not found:
-                    continue
-                places, values = _places(found), _numbers([row[name] for row in found])
-            known = np.isfinite(values)
-            self._broken = self._broken or (name in ("loss", "eval_loss") and not known.all())
-            for column, new in zip(columns, (*places, values), strict=True):
+    def _take(self, columns: dict[str, Numbers]) -> None:
+        steps, epochs = columns["step"], np.nan_to_num(columns["epoch"])
+        if not len(steps):
+            return
+        for name, kept in self._columns.items():
+            known = np.isfinite(columns[name])
+            for column, new in zip(kept, (steps, epochs, columns[name]), strict=True):
                 column.frombytes(new[known].tobytes())
+        measured = np.isfinite(columns["loss"]) | np.isfinite(columns["eval_loss"])
+        self._broken = self._broken or not measured.all()
+        self._epoch = float(epochs[-1])
 
 
 def thinned(series: Series, most: int = MOST_POINTS) -> Series:
@@ -156,13 +150,20 @@ def smoothed(series: Series, weight: float) -> Series:
     """
     if not 0 < weight < 1 or not len(series):
         return series
-    means = accumulate(
-        series.values.tolist(), lambda mean, value: weight * mean + (1 - weight) * value, initial=0.0
-    )
-    next(means)
-    sums = np.fromiter(means, dtype=np.float64, count=len(series))
-    weights = 1 - weight ** np.arange(1, len(series) + 1, dtype=np.float64)
-    return Series(series.steps, series.epochs, sums / weights)
+    # cut into stretches and taken through all of them at once, as if nothing were before each; then what is
+    # carried over from stretch to stretch is added: a twentieth of the time of a loop over all values
+    size = math.isqrt(len(series))
+    means = np.zeros((-(-len(series) // size), size))
+    means.reshape(-1)[: len(series)] = (1 - weight) * series.values
+    for place in range(1, size):
+        means[:, place] += weight * means[:, place - 1]
+    ends = means[:-1, -1].tolist()
+    carried = accumulate(ends, lambda before, end: before * weight**size + end, initial=0.0)
+    means += np.outer(list(carried), weight ** np.arange(1, size + 1))
+    weights = np.ones(len(series))
+    early = min(len(series), math.ceil(-40 / math.log(weight)))  # later weights are 1 to the last digit
+    weights[:early] -= weight ** np.arange(1, early + 1)
+    return Series(series.steps, series.epochs, means.reshape(-1)[: len(series)] / weights)
 
 
 def lowest(series: Series) -> int | None:
@@ -170,29 +171,32 @@ def lowest(series: Series) -> int | None:
     return int(series.values.argmin()) if len(series) else None
 
 
-def _rows(text: bytes) -> list[dict[str, Any]]:
-    """Return the rows of whole lines. A crash can leave half a line in the middle; the rest still counts."""
+def _read(text: bytes) -> dict[str, Numbers]:
+    """Return the columns of whole lines that have a step; where a row has no such number, NaN."""
     try:
-        # one call for all lines takes a third of the time of one for each
-        rows = orjson.loads(b"[" + text[:-1].replace(b"\n", b",") + b"]")
-    except orjson.JSONDecodeError:
-        rows = []
-        for line in text.split(b"\n"):
-            try:
-                rows.append(orjson.loads(line))
-            except orjson.JSONDecodeError:
-                continue
-    return [row for row in rows if isinstance(row, dict) and "step" in row]
+        # straight into columns: less than half the time of orjson, which makes an object of every row
+        table = json.read_json(pa.BufferReader(text), json.ReadOptions(use_threads=False), _AS_NUMBERS)
+        columns = {name: table.column(name).to_numpy() for name in _AS_NUMBERS.explicit_schema.names}
+    except pa.ArrowInvalid:
+        # a crash can leave half a line in the middle; the rest still counts
+        rows = list(_rows(text))
+        columns = {
+            name: np.array([_number(row.get(name)) for row in rows], dtype=np.float64)
+            for name in _AS_NUMBERS.explicit_schema.names
+        }
+    real = np.isfinite(columns["step"])
+    return columns if real.all() else {name: column[real] for name, column in columns.items()}
 
 
-def _places(rows: list[dict[str, Any]]) -> tuple[Numbers, Numbers]:
-    """Return the steps and the epochs of rows."""
-    return _numbers([row["step"] for row in rows]), _numbers([row.get("epoch", 0.0) for row in rows])
+def _rows(text: bytes) -> Iterator[dict[str, Any]]:
+    for line in text.split(b"\n"):
+        try:
+            row = orjson.loads(line)
+        except orjson.JSONDecodeError:
+            continue
+        if isinstance(row, dict):
+            yield row
 
 
-def _numbers(values: list[Any]) -> Numbers:
-    """Return values as numbers; what is none of them is NaN."""
-    try:
-        return np.array(array("d", values))
-    except TypeError:
-        return np.array([value if isinstance(value, int | float) else math.nan for value in values])
+def _number(value: Any) -> float:
+    return float(value) if isinstance(value, int | float) else math.nan

@@ -7,7 +7,9 @@
     log.txt          all that the process printed
     result.json      written last: {"state": "done", …} or {"state": "failed", "key", "facts"}
     stop             present once somebody asked it to stop
-    process.json     pid and start time of the process that works here; job.lock is held by it
+    checkpoints/     what a training goes on from; best/ its best weights so far
+    reserve          room for the last word of the process that works here, should the disk be full
+    process.json     which process works here (`identity`); job.lock is held by it
 
 The process that works (a trainer, a download, a conversion) writes; everyone else reads. Both need only
 this module, so a folder can be carried to another machine and worked on there.
@@ -15,7 +17,9 @@ this module, so a folder can be carried to another machine and worked on there.
 
 from __future__ import annotations
 
+import errno
 import os
+import shutil
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -28,6 +32,9 @@ from filelock import FileLock, Timeout
 
 from lib.errors import AppError, JobError
 from lib.workspace import read_json, told, write_json
+
+_RESERVE = 1 << 14  # bytes: a result with its facts, whatever the size of the disk's blocks
+_BOOT_ID = Path("/proc/sys/kernel/random/boot_id")  # Linux: another one after every start
 
 
 class JobFolder:
@@ -61,24 +68,17 @@ class JobFolder:
         except Timeout:
             raise JobError("job.busy", folder=str(self.path)) from None
         try:
-            started = psutil.Process().create_time()
-            write_json(self.path / "process.json", {"pid": os.getpid(), "started": started})
+            write_json(self.path / "process.json", identity(psutil.Process()))
+            with told(self.path):
+                (self.path / "reserve").write_bytes(b"-" * _RESERVE)
             yield
         finally:
+            (self.path / "reserve").unlink(missing_ok=True)
             lock.release()
 
     def process(self) -> psutil.Process | None:
         """Return the process at work here, or None. A reused process id is not mistaken for ours."""
-        known = read_json(self.path / "process.json")
-        if not isinstance(known, dict) or not {"pid", "started"} <= known.keys():
-            return None
-        try:
-            process = psutil.Process(known["pid"])
-            same = abs(process.create_time() - known["started"]) < 1
-            alive = same and process.status() != psutil.STATUS_ZOMBIE
-        except psutil.Error:
-            return None
-        return process if alive else None
+        return living(read_json(self.path / "process.json"))
 
     def report(self, phase: str, **numbers: Any) -> None:
         """Replace `status.json`: the phase's name and the numbers a page shows with it."""
@@ -126,6 +126,7 @@ class JobFolder:
 
     def fail(self, error: AppError) -> None:
         """Say that the job failed, and why."""
+        (self.path / "reserve").unlink(missing_ok=True)  # it may be the disk that is full
         write_json(self.path / "result.json", {"state": "failed", **error.as_json()})
 
     def halt(self, **facts: Any) -> None:
@@ -143,6 +144,23 @@ class JobFolder:
             return (self.path / "result.json").stat().st_mtime
         except FileNotFoundError:
             return None
+
+    def tidy(self) -> None:
+        """Remove what a killed process left half-written, and of a finished job what only served to go on.
+
+        Only for the process that works here, or when none does.
+        """
+        result = self.result() or {}
+        rooms = [path for path in self.path.glob(".*.part") if path.is_dir()] + [self.path / "checkpoints"]
+        for path in self.path.glob(".*.part"):
+            if path not in rooms:
+                path.unlink(missing_ok=True)
+        if result.get("state") != "done":
+            return
+        if result.get("kept_step") == result.get("best_step"):
+            rooms.append(self.path / "best")  # it would be there twice
+        for path in rooms:
+            shutil.rmtree(path, ignore_errors=True)
 
     def want_stop(self) -> None:
         """Ask the process at work to stop at its next step."""
@@ -165,5 +183,43 @@ class JobFolder:
         return text if end <= size else text.partition("\n")[2]
 
     def _append(self, name: str, row: dict[str, Any]) -> None:
-        with told(self.path), (self.path / name).open("ab") as file:
-            file.write(orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE))
+        with told(self.path), (self.path / name).open("ab", buffering=0) as file:
+            before, line = file.tell(), orjson.dumps(row, option=orjson.OPT_APPEND_NEWLINE)
+            try:
+                if file.write(line) < len(line):
+                    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # only a part went in
+            except OSError:
+                file.truncate(before)
+                raise
+
+
+def identity(process: psutil.Process) -> dict[str, Any]:
+    """Return what tells a process from every other, also from one that is given its id later.
+
+    Where the system tells them, its start is counted from the computer's own, and that is named: a clock that
+    is set right shifts every other time, and a computer without a clock has the same time after each start.
+    """
+    boot = _boot()
+    since = psutil.boot_time() if boot else 0.0
+    return {"pid": process.pid, "started": process.create_time() - since, "boot": boot}
+
+
+def living(known: Any) -> psutil.Process | None:
+    """Return the process of an identity if it lives, else None."""
+    if not isinstance(known, dict) or not {"pid", "started"} <= known.keys():
+        return None
+    try:
+        process = psutil.Process(known["pid"])
+        now = identity(process)
+        # Linux knows its own start to the second only, and corrects it while it runs
+        same = now["boot"] == known.get("boot") and abs(now["started"] - known["started"]) < 2
+        return process if same and process.status() != psutil.STATUS_ZOMBIE else None
+    except psutil.Error:
+        return None
+
+
+def _boot() -> str:
+    try:
+        return _BOOT_ID.read_text("ascii").strip()
+    except OSError:
+        return ""

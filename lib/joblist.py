@@ -19,11 +19,12 @@ from pathlib import Path
 from typing import Any, Literal
 
 import orjson
+import psutil
 from filelock import FileLock
 
 from lib.errors import JobError, UsageError, WorkspaceError
-from lib.jobfolder import JobFolder
-from lib.workspace import free_bytes, inside, room, root, told, writing
+from lib.jobfolder import JobFolder, identity, living
+from lib.workspace import free_bytes, inside, read_json, room, root, told, write_json, writing
 
 STATES = ("queued", "running", "done", "failed", "stopped")
 ENDED = ("done", "failed", "stopped")
@@ -92,7 +93,7 @@ def listing(kind: str = "", sought: str = "") -> list[Job]:
 
     `sought`: only those in whose name or note every one of these words occurs, capitals or not.
     """
-    _finish_deletions()
+    _clear_up()
     with opened() as db:
         rows = db.execute(f"{_ROWS} where ? in ('', kind) order by rowid desc", (kind,)).fetchall()
     words = sought.casefold().split()
@@ -199,20 +200,28 @@ def delete(job_id: str) -> int:
     The folder first gets a name beside its own. Where a crash comes between, the next look at the list
     finishes the deletion: there is never half a job.
     """
-    _finish_deletions()
+    _clear_up()
     job = get(job_id)
     freed = weight(job)
-    path = job.folder.path
-    with opened(write=True) as db:
-        row = row_of(db, job_id)
-        if row["lane"] != HAND and (row["state"] == "running" or job.folder.process()):
-            raise JobError("job.still_running", name=row["name"])
-        with told(path), suppress(FileNotFoundError):
-            path.rename(path.with_name(f".{path.name}{_DELETED}"))
-        _forget(db, job_id)
-    _finish_deletions()
+    try:
+        with opened(write=True) as db:
+            _set_aside(job)
+            _forget(db, job_id)
+    except WorkspaceError as error:
+        if error.key != "workspace.disk_full":
+            raise
+        _set_aside(job)  # this will make room; and nobody else can write into the list meanwhile
+    _clear_up()
     exported(job).unlink(missing_ok=True)
     return freed
+
+
+def check_deletable(job: Job) -> None:
+    """Raise `JobError` for a job that runs by itself, or whose process has not left yet."""
+    with opened() as db:
+        running = row_of(db, job.id)["state"] == "running"
+    if not job.by_hand and (running or job.folder.process()):
+        raise JobError("job.still_running", name=job.name)
 
 
 def exported(job: Job) -> Path:
@@ -248,7 +257,7 @@ def opened(*, write: bool = False) -> Iterator[sqlite3.Connection]:
     """Open the list, also for lib/jobs.py; with `write`, all of the block happens or none of it."""
     path = root() / "jobs.db"
     try:
-        with closing(sqlite3.connect(path, timeout=30, isolation_level=None)) as db:
+        with closing(_connected(path, write=write)) as db:
             db.row_factory = sqlite3.Row
             if _version(db) < len(VERSIONS):
                 with FileLock(path.with_suffix(".lock")):  # two at once cannot both do this
@@ -266,7 +275,7 @@ def opened(*, write: bool = False) -> Iterator[sqlite3.Connection]:
                 raise
     except sqlite3.DatabaseError as error:
         name = getattr(error, "sqlite_errorname", "")
-        if name == "SQLITE_FULL":
+        if name == "SQLITE_FULL" or (name.startswith(_NO_ROOM) and free_bytes(path) < _ROOM):
             raise WorkspaceError("workspace.disk_full", path=str(path), free=free_bytes(path)) from error
         if name.startswith(("SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PERM")):
             raise WorkspaceError("workspace.not_writable", path=str(path)) from error
@@ -297,6 +306,23 @@ def enter(db: sqlite3.Connection, values: dict[str, Any]) -> sqlite3.Row:
     to_the_end(db, values["id"])
     change(db, row_of(db, values["id"]), "queued")
     return row_of(db, values["id"])
+
+
+@contextmanager
+def making(path: Path) -> Iterator[None]:
+    """Mark a job's folder as one that is being made, beside it, until it is in the list.
+
+    Where the block fails, the folder is removed; where its process dies, whoever looks at the list next does.
+    """
+    mark = path.with_name(f".{path.name}{_ENTERING}")
+    write_json(mark, identity(psutil.Process()))
+    try:
+        yield
+    except BaseException:
+        shutil.rmtree(path, ignore_errors=True)
+        raise
+    finally:
+        mark.unlink(missing_ok=True)
 
 
 def to_the_end(db: sqlite3.Connection, job_id: str) -> None:
@@ -405,9 +431,27 @@ _QUEUE = (
 _STANDING_OF = {"training": "training", "evaluating": "evaluating", "saving": "training"}
 # of a job at a platform (lib/backends/follow.py), whose queue is not ours
 _STANDING_OF |= {"waiting": "queued"} | dict.fromkeys(("running", "finishing", "cancelling"), "training")
+_NO_ROOM = ("SQLITE_IOERR", "SQLITE_CANTOPEN")  # what SQLite says, among else, where a disk is full
+_ROOM = 1 << 16  # bytes; what SQLite lays beside the list takes 32 kB
 _DELETED = ".deleted"
-_NOT_EXPORTED = ("checkpoints", "job.lock", "process.json", "stop", "handover.json", "status.json")
+_ENTERING = ".entering"
+_NOT_EXPORTED = ("checkpoints", "job.lock", "process.json", "stop", "handover.json", "status.json", "reserve")
 _ABOUT = ("id", "kind", "name", "note", "backend", "state", "created", "started", "ended", "error", "attempt")
+
+
+def _connected(path: Path, *, write: bool) -> sqlite3.Connection:
+    """Open the list; only to be read where a full disk has no room for SQLite's own files beside it."""
+    db = sqlite3.connect(path, timeout=30, isolation_level=None)
+    try:
+        _version(db)
+    except sqlite3.OperationalError as error:
+        db.close()
+        log = path.with_name(f"{path.name}-wal")
+        told = getattr(error, "sqlite_errorname", "")
+        if write or not told.startswith(_NO_ROOM) or (log.exists() and log.stat().st_size):
+            raise
+        return sqlite3.connect(f"{path.as_uri()}?immutable=1", uri=True, isolation_level=None)
+    return db
 
 
 def _version(db: sqlite3.Connection) -> int:
@@ -436,10 +480,45 @@ def _forget(db: sqlite3.Connection, job_id: str) -> None:
     db.execute("delete from job where id = ?", (job_id,))
 
 
-def _finish_deletions() -> None:
-    for path in room("jobs").glob(f".*{_DELETED}"):
-        job_id = path.name.removeprefix(".").removesuffix(_DELETED)
-        with opened(write=True) as db:  # waits for one that is under way
-            if not path.with_name(job_id).exists():
-                _forget(db, job_id)
-        shutil.rmtree(path, ignore_errors=True)
+def _clear_up() -> None:
+    """Finish deletions that were cut short, and take away what was never entered as a whole."""
+    for path in room("jobs").glob(".*"):
+        # a full disk: the next look does it; or another one that looks at the same time was first
+        with suppress(WorkspaceError, FileNotFoundError):
+            if path.name.endswith(_DELETED):
+                _finish_deletion(path)
+            elif path.name.endswith(_ENTERING):
+                _take_back(path)
+
+
+def _set_aside(job: Job) -> None:
+    """Give the folder of a job that is to be deleted a name beside its own."""
+    path = job.folder.path
+    check_deletable(job)
+    with told(path), suppress(FileNotFoundError):
+        path.rename(path.with_name(f".{path.name}{_DELETED}"))
+
+
+def _finish_deletion(path: Path) -> None:
+    for each in list(path.iterdir()):  # first, so that a full disk has room for the rest
+        if each.is_dir() and not each.is_symlink():
+            shutil.rmtree(each, ignore_errors=True)
+        else:
+            each.unlink(missing_ok=True)
+    job_id = path.name.removeprefix(".").removesuffix(_DELETED)
+    with opened(write=True) as db:  # waits for one that is under way
+        if not path.with_name(job_id).exists():
+            _forget(db, job_id)
+    shutil.rmtree(path, ignore_errors=True)
+
+
+def _take_back(mark: Path) -> None:
+    """Remove the folder of a job whose maker died before the job was in the list, and the maker's mark."""
+    if living(read_json(mark)):
+        return
+    job_id = mark.name.removeprefix(".").removesuffix(_ENTERING)
+    with opened() as db:
+        entered = db.execute("select 1 from job where id = ?", (job_id,)).fetchone()
+    if not entered:
+        shutil.rmtree(mark.with_name(job_id), ignore_errors=True)
+    mark.unlink(missing_ok=True)

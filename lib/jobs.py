@@ -44,7 +44,7 @@ from lib import estimate, joblist
 from lib.errors import AppError, JobError, UsageError, WorkspaceError
 from lib.jobfolder import JobFolder
 from lib.joblist import ENDED, STATES, Event, Job, events, set_state
-from lib.workspace import new_id, room, root, told
+from lib.workspace import new_id, room, root, sweep, told
 
 # What callers find here of the list: they need not know where the line between the two modules runs.
 __all__ = ["ENDED", "STATES", "Event", "Job", "events", "set_state"]
@@ -186,10 +186,37 @@ def resume(job_id: str) -> Job:
     return get(job_id)
 
 
+def belonging(job: Job, kind: str = "") -> list[Job]:
+    """Return the jobs that were made of a training (its scoring, its merging), newest first."""
+    found = []
+    for one in listing(kind):
+        with contextlib.suppress(JobError):  # a folder that is not whole
+            if one.folder.asked().get("of") == job.id:
+                found.append(one)
+    return found
+
+
+def weight(job: Job) -> int:
+    """Return how many bytes deleting a job would free, with those that belong to it."""
+    return sum(joblist.weight(one) for one in (job, *belonging(job)))
+
+
 def delete(job_id: str) -> int:
-    """Delete a job that is not running, and its folder; return how many bytes that freed."""
+    """Delete a job that is not running, its folder and what belongs to it; return how many bytes that freed.
+
+    What was packed to be taken home stays.
+    """
     _await_the_list(job_id)
-    return joblist.delete(job_id)
+    job = joblist.get(job_id)
+    joblist.check_deletable(job)
+    freed = 0
+    for one in belonging(job):
+        if one.state not in ENDED:
+            stop(one.id)
+            wait(one.id)
+        _await_the_list(one.id)
+        freed += joblist.delete(one.id)
+    return freed + joblist.delete(job_id)
 
 
 def measured_speed(model: dict[str, str]) -> float | None:
@@ -241,11 +268,19 @@ def run(idle: float = IDLE) -> None:
     folder = JobFolder(root() / "runner")
     with told(folder.path):
         folder.path.mkdir(exist_ok=True)
+    since = time.monotonic()
     while True:
         try:
             with folder.working():
+                for place in (root(), room("jobs"), root() / "exports"):
+                    sweep(place)
                 _Runner().work(idle)
                 (folder.path / "process.json").unlink(missing_ok=True)
+        except WorkspaceError:
+            if time.monotonic() - since > idle:
+                raise
+            time.sleep(TROUBLE)  # no room to say that this one is the runner: it may pass
+            continue
         except JobError as error:
             if error.key != "job.busy":
                 raise
@@ -270,7 +305,7 @@ class _Runner:
                 if self.look():
                     last = time.monotonic()
             except (sqlite3.Error, WorkspaceError, OSError):
-                traceback.print_exc()  # a full disk, say: it may pass, and the jobs go on meanwhile
+                _complain()  # a full disk, say: it may pass, and the jobs go on meanwhile
                 time.sleep(TROUBLE)
             time.sleep(TICK)
 
@@ -300,7 +335,7 @@ class _Runner:
         except AppError as error:
             self.end(row, "failed", error)
         except Exception as error:
-            traceback.print_exc()
+            _complain()
             self.end(row, "failed", unexpected(error))
 
     def claim(self, lane: str) -> sqlite3.Row | None:
@@ -398,6 +433,7 @@ class _Runner:
                 folder.halt()
             else:
                 folder.fail(error)
+        folder.tidy()
         told_error = error.as_json() if isinstance(error, AppError) else error
         with joblist.opened(write=True) as db:
             joblist.change(db, row, state, error=told_error)
@@ -411,6 +447,12 @@ class _Runner:
 def unexpected(error: BaseException) -> JobError:
     """Return the `JobError` for an exception that nobody foresaw; its traceback belongs in the log."""
     return JobError("job.unexpected", error=f"{type(error).__name__}: {error}"[:300])
+
+
+def _complain() -> None:
+    """Print the exception that is being handled into the log, if there is room for it."""
+    with contextlib.suppress(OSError):
+        traceback.print_exc()
 
 
 _OURS = f"lane != '{joblist.HAND}'"  # what the runner works off
@@ -429,7 +471,7 @@ def _enter(
 ) -> Job:
     path = room("jobs") / new_id(name)
     row = KINDS[kind]
-    try:
+    with joblist.making(path):
         folder = JobFolder.create(path, asked | {"kind": kind, "name": name, "backend": backend})
         if data is not None:
             _link(data, folder.path / "data")
@@ -442,9 +484,6 @@ def _enter(
         values |= {"grace": row.grace if here else PLATFORM_GRACE}
         with joblist.opened(write=True) as db:
             return joblist.as_job(joblist.enter(db, values))
-    except BaseException:
-        shutil.rmtree(path, ignore_errors=True)
-        raise
 
 
 def _link(source: Path, target: Path) -> None:

@@ -117,7 +117,7 @@ def start(job: jobs.Job) -> jobs.Job:
 
 def current(job: jobs.Job) -> jobs.Job | None:
     """Return the newest job that scores a training job, however it stands, or None."""
-    return next((one for one in jobs.listing("score") if _of(one) == job.id), None)
+    return next(iter(jobs.belonging(job, "score")), None)
 
 
 def scores(folder: JobFolder) -> Scores | None:
@@ -134,13 +134,6 @@ def scores(folder: JobFolder) -> Scores | None:
         tuple(Example(**one) for one in told["best"]),
         tuple(Example(**one) for one in told["worst"]),
     )
-
-
-def _of(job: jobs.Job) -> str:
-    try:
-        return str(job.folder.asked().get("of", ""))
-    except JobError:  # a folder that is not whole
-        return ""
 
 
 def _first(turns: list[dict[str, Any]]) -> HeldBack | None:

@@ -88,13 +88,7 @@ def merge(job: jobs.Job, out: Path, dtype: str = "") -> jobs.Job:
 
 def merging(job: jobs.Job) -> jobs.Job | None:
     """Return the newest job that merges a training job's adapter, however it stands, or None."""
-    for one in jobs.listing("merge"):
-        try:
-            if one.folder.asked().get("of") == job.id:
-                return one
-        except JobError:  # a folder that is not whole
-            continue
-    return None
+    return next(iter(jobs.belonging(job, "merge")), None)
 
 
 def packed(job: jobs.Job) -> Path | None:

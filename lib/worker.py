@@ -53,12 +53,12 @@ def main(folder: JobFolder) -> int:
             except _StopError:
                 folder.halt()
             except AppError as error:
+                folder.fail(error)  # before it is printed: the log may be what had no room
                 print(f"failed: {error}", file=sys.stderr)
-                folder.fail(error)
                 return 1
             except Exception as error:
-                traceback.print_exc()
                 folder.fail(unexpected(error))
+                traceback.print_exc()
                 return 1
     except JobError as error:
         if error.key != "job.busy":
@@ -119,10 +119,7 @@ def train(folder: JobFolder, asked: Asked) -> Command | None:
     if asked.get("backend", "local") != "local":
         _follow(folder, asked)
         return None
-    missing = missing_packages()
-    if missing:
-        raise ModelError("trainer.not_installed", package=", ".join(missing))
-    command = [sys.executable, "-m", "lib.trainer", str(folder.path)]
+    command = _trainers_own("lib.trainer", folder)
     model = asked.get("model") or {}
     if isinstance(model, dict) and model.get("kind") == "hub":
         command += ["--model", str(fetched_model(folder, model))]
@@ -145,19 +142,13 @@ def _follow(folder: JobFolder, asked: Asked) -> None:
 def score(folder: JobFolder, asked: Asked) -> Command:
     """Return the command that answers and scores the validation rows of a training job."""
     del asked
-    missing = missing_packages(*SCORES)
-    if missing:
-        raise ModelError("trainer.not_installed", package=", ".join(missing))
-    return [sys.executable, "-m", "lib.trainer.score", str(folder.path)]
+    return _trainers_own("lib.trainer.score", folder, *SCORES)
 
 
 def merge(folder: JobFolder, asked: Asked) -> Command:
     """Return the command that merges a training job's adapter into its base model."""
     del asked
-    missing = missing_packages()
-    if missing:
-        raise ModelError("trainer.not_installed", package=", ".join(missing))
-    return [sys.executable, "-m", "lib.trainer.merge", str(folder.path)]
+    return _trainers_own("lib.trainer.merge", folder)
 
 
 WORK: dict[str, Callable[[JobFolder, Asked], Command | None]] = {
@@ -169,6 +160,14 @@ WORK: dict[str, Callable[[JobFolder, Asked], Command | None]] = {
     "score": score,
     "merge": merge,
 }
+
+
+def _trainers_own(module: str, folder: JobFolder, *more: str) -> Command:
+    """Return the command for a module of the trainer's; raise `ModelError` where a package is missing."""
+    missing = missing_packages(*more)
+    if missing:
+        raise ModelError("trainer.not_installed", package=", ".join(missing))
+    return [sys.executable, "-m", module, str(folder.path)]
 
 
 def _steps(folder: JobFolder, phase: str) -> Callable[[int, int], None]:

@@ -24,11 +24,12 @@ import secrets
 import shutil
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO, Any
 
 import orjson
+import psutil
 
 from lib.errors import WorkspaceError
 
@@ -111,6 +112,15 @@ def read_json(path: Path) -> Any:
         return orjson.loads(path.read_bytes())
     except (FileNotFoundError, NotADirectoryError, orjson.JSONDecodeError):
         return None
+
+
+def sweep(folder: Path) -> None:
+    """Remove from a folder what processes left half-written that are no more."""
+    for path in folder.glob(".*.part"):
+        writer = path.name.split(".")[-3]
+        if writer.isdigit() and not psutil.pid_exists(int(writer)):
+            with suppress(OSError):
+                path.unlink()
 
 
 def free_bytes(path: Path) -> int:

@@ -12,9 +12,10 @@ from typing import Any
 import pytest
 
 from lib import convert, formats
+from tests.practised import practised
 from tests.tiny import tiny, tokenizer, whole
 
-__all__ = ["tiny", "tokenizer", "whole"]
+__all__ = ["practised", "tiny", "tokenizer", "whole"]
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterator
 from typing import TypeVar
@@ -10,8 +9,8 @@ from typing import TypeVar
 import psutil
 import pytest
 
+from bench.kills import ours
 from lib import jobs
-from lib.jobfolder import JobFolder
 from lib.jobs import Job
 from lib.workspace import root
 
@@ -20,15 +19,13 @@ T = TypeVar("T")
 
 @pytest.fixture(autouse=True)
 def nothing_left() -> Iterator[None]:
-    """End every process that the test's jobs left, by its id."""
+    """End every process that works in the test's workspace, also one that has not yet said that it does."""
     yield
-    for path in [root() / "runner", *(root() / "jobs").glob("*")]:
-        process = JobFolder(path).process()
-        if process and process.pid != os.getpid():
-            for each in [process, *process.children(recursive=True)]:
-                each.kill()
+    while left := ours(root()):
+        for process in left:
+            process.kill()
+        psutil.wait_procs(left, timeout=10)
     for started in jobs._started:
-        started.kill()
         started.wait(10)
     jobs._started.clear()
 

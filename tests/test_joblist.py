@@ -18,7 +18,7 @@ from lib import joblist, jobs
 from lib.errors import AppError, JobError, UsageError
 from lib.jobfolder import JobFolder
 from lib.jobs import Job
-from lib.workspace import room, root
+from lib.workspace import room, root, write_json
 from tests.conftest import ROOT
 
 # The list as the first version of this program wrote it.
@@ -245,6 +245,71 @@ def test_a_deletion_cut_short_is_finished_by_the_next_look(quiet: None) -> None:
     assert not job.folder.path.exists() and len(list(room("jobs").iterdir())) == 2
     assert [each.id for each in jobs.listing()] == [other.id]
     assert [path.name for path in room("jobs").iterdir()] == [other.id]
+
+
+@pytest.mark.parametrize("dies_in", ["jobs._link", "joblist.enter", "joblist.as_job"])
+def test_a_job_whose_maker_died_is_there_whole_or_not_at_all(
+    quiet: None, dies_in: str, tmp_path: Path
+) -> None:
+    (tmp_path / "train.jsonl").write_text("{}\n")
+    other = ended("other")
+    code = (
+        "import os, sys\nfrom pathlib import Path\nfrom lib import joblist, jobs\n"
+        f"{dies_in} = lambda *_: os._exit(9)\n"
+        "jobs.submit('train', 'half', {}, data=Path(sys.argv[1]))\n"
+    )
+    died = subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, timeout=60)
+    assert died.returncode == 9
+    assert len(list(room("jobs").iterdir())) == 3  # the other one, half a job, and whose it was
+    found = jobs.listing()
+    assert [job.id for job in found] == [other.id]
+    assert [path.name for path in room("jobs").iterdir()] == [other.id]
+
+
+def test_a_job_whose_maker_died_once_it_was_entered_stays(quiet: None) -> None:
+    job = ended("tea")
+    write_json(
+        room("jobs") / f".{job.id}.entering", {"pid": os.getpid(), "started": 0}
+    )  # one before this one
+    assert [one.id for one in jobs.listing()] == [job.id]
+    assert [path.name for path in room("jobs").iterdir()] == [job.id]
+
+
+def test_a_job_that_is_being_made_is_left_alone(quiet: None) -> None:
+    path = room("jobs") / "half"
+    with joblist.making(path):
+        JobFolder.create(path, {})
+        assert jobs.listing() == []
+        assert path.is_dir()
+    assert [one.name for one in room("jobs").iterdir()] == [
+        "half"
+    ]  # nobody knows of it, and nobody deletes it
+    assert jobs.listing() == []
+    assert path.is_dir()
+
+
+def test_what_a_killed_process_left_half_written_goes(quiet: None) -> None:
+    job = ended("tea", "running")
+    for name in (
+        ".status.json.7.abc.part",
+        ".adapter.part/weights",
+        "checkpoints/checkpoint-3/x",
+        "best/weights",
+    ):
+        path = job.folder.path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"half")
+    before = {path.name for path in job.folder.path.iterdir()}
+    job.folder.halt(step=3)
+    job.folder.tidy()
+    now = {path.name for path in job.folder.path.iterdir()}
+    assert before - now == {".status.json.7.abc.part"}  # with all else it can go on
+    job.folder.finish(kept_step=5, best_step=3)
+    job.folder.tidy()
+    assert now - {path.name for path in job.folder.path.iterdir()} == {".adapter.part", "checkpoints"}
+    job.folder.finish(kept_step=3, best_step=3)
+    job.folder.tidy()
+    assert not (job.folder.path / "best").exists()  # it is the adapter
 
 
 def test_a_job_without_a_folder_can_be_deleted(quiet: None) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shlex
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -15,9 +17,9 @@ import orjson
 import psutil
 import pytest
 
-from lib import jobs
+from lib import joblist, jobs
 from lib.errors import AppError, JobError, UsageError
-from lib.jobfolder import JobFolder
+from lib.jobfolder import JobFolder, identity
 from lib.jobs import Job
 from lib.workspace import room, root
 from tests.processes import gone, nothing_left, reaches, settled, until
@@ -31,8 +33,8 @@ ROOT = Path(__file__).resolve().parent.parent
 SCRIPT = """
 import os, signal, sys, time
 from pathlib import Path
-from lib.errors import ModelError
-from lib.jobfolder import JobFolder
+from lib.errors import ModelError, WorkspaceError
+from lib.jobfolder import JobFolder, identity
 
 folder = JobFolder(Path(sys.argv[-1]))
 does = folder.asked()["does"]
@@ -60,7 +62,10 @@ try:
                     folder.halt(polite=True)
                     sys.exit()
                 time.sleep(0.02)
-            folder.finish(said="hello")
+            try:
+                folder.finish(said="hello")
+            except WorkspaceError as error:
+                folder.fail(error)
             if does == "linger":
                 time.sleep(60)
 except ModelError:
@@ -353,6 +358,39 @@ def test_stop_works_when_the_runner_is_dead() -> None:
     assert gone(process)
 
 
+def test_what_was_made_of_a_job_goes_with_it(workspace: Path) -> None:
+    job, other = (jobs.keep(name, {}, backend="siliconflow") for name in ("tuned", "other"))
+    scored = jobs.submit("one", "scored", {"does": "wait", "of": job.id})
+    go(scored)
+    settled(reaches(scored, "done"))
+    (scored.folder.path / "answers").write_bytes(b"a" * 9000)
+    merging = jobs.submit("one", "merging", {"does": "wait", "of": job.id})
+    process = at_work(merging)
+    mine = jobs.submit("apart", "mine", {"does": "wait", "of": other.id})
+    home = room("exports") / job.id
+    home.mkdir()
+    assert [one.id for one in jobs.belonging(job)] == [merging.id, scored.id]
+    assert [one.id for one in jobs.belonging(job, "apart")] == []
+    assert jobs.weight(job) > joblist.weight(job) + 9000
+    assert jobs.delete(job.id) > 9000
+    assert gone(process)
+    assert {one.id for one in jobs.listing()} == {other.id, mine.id}
+    assert {path.name for path in room("jobs").iterdir()} == {other.id, mine.id}
+    assert home.is_dir()  # taken home is taken home
+    jobs.stop(mine.id)
+
+
+def test_of_a_job_that_runs_nothing_is_deleted(play: Play) -> None:
+    job = jobs.submit("one", "tuned", {"does": "wait"})
+    scored = jobs.submit("apart", "scored", {"does": "wait", "of": job.id})
+    mine = play()
+    until(lambda: mine.look() and starts(job) and starts(scored))
+    with pytest.raises(JobError) as refused:
+        jobs.delete(job.id)
+    assert refused.value.key == "job.still_running"
+    assert jobs.get(scored.id).state == "running"
+
+
 def test_a_job_that_says_why_it_failed_fails_once() -> None:
     job = jobs.submit("one", "fails", {"does": "fail"})
     failed = reaches(job, "failed")
@@ -462,6 +500,53 @@ def test_a_clock_set_right_does_not_make_a_job_lost(play: Play) -> None:
     assert jobs.get(job.id).state == "done"
 
 
+@pytest.mark.skipif(
+    not sys.platform.startswith("linux"), reason="only Linux counts from the computer's start"
+)
+@pytest.mark.parametrize("jump", [-7200.0, -1.0, 7200.0])
+def test_a_clock_that_jumps_shifts_nobodys_identity(
+    jump: float, play: Play, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = jobs.submit("one", "clock", {"does": "wait"})
+    mine = play()
+    until(lambda: mine.look() and starts(job))
+    process, began = at_work(job), psutil._pslinux.boot_time()
+    with sqlite3.connect(root() / "jobs.db") as db:  # the list wrote its times before the jump
+        db.execute("update job set started = started - ? where id = ?", (jump, job.id))
+    db.close()
+    monkeypatch.setattr(psutil._pslinux, "boot_time", lambda: began + jump)  # what a new clock does to psutil
+    assert psutil.boot_time() == began + jump
+    assert job.folder.process() == process
+    other = play()
+    for runner_like in (mine, other):
+        runner_like.look()
+    assert jobs.get(job.id).attempt == 1 and starts(job) == 1
+    go(job)
+    until(lambda: not other.look())
+    assert jobs.get(job.id).state == "done"
+
+
+def test_after_a_restart_of_the_computer_the_job_goes_on(play: Play) -> None:
+    job = jobs.submit("one", "reboot", {"does": "wait"})
+    mine = play()
+    until(lambda: mine.look() and starts(job))
+    at_work(job).kill()
+    until(lambda: job.folder.process() is None)
+    stranger = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(60)"])
+    same = identity(psutil.Process(stranger.pid))  # the same id at the same time, after another start
+    (job.folder.path / "process.json").write_bytes(orjson.dumps(same))
+    assert job.folder.process() == psutil.Process(stranger.pid)
+    (job.folder.path / "process.json").write_bytes(orjson.dumps(same | {"boot": "the one before"}))
+    fresh = play()
+    until(lambda: fresh.look() and starts(job) == 2)
+    go(job)
+    until(lambda: not fresh.look())
+    assert (jobs.get(job.id).state, jobs.get(job.id).attempt) == ("done", 2)
+    assert stranger.poll() is None
+    stranger.kill()
+    stranger.wait()
+
+
 def test_a_reused_process_id_is_not_taken_for_the_job(play: Play) -> None:
     job = jobs.submit("one", "reused", {"does": "wait"})
     mine = play()
@@ -517,6 +602,111 @@ def test_a_deleted_list_is_begun_anew_and_a_foreign_file_is_said(workspace: Path
     with pytest.raises(AppError) as told:
         jobs.listing()
     assert told.value.key == "job.list_broken"
+
+
+# What happens on a disk of one megabyte that runs full; told as one JSON value.
+FULL = """
+import json, os, sys, time
+from pathlib import Path
+from lib import joblist, jobs
+from lib.errors import AppError
+from lib.jobfolder import JobFolder
+
+home = Path(os.environ["FIRSTTUNE_HOME"])
+jobs.KINDS["one"] = jobs.Kind("a", 0.5, (sys.argv[1],))
+jobs.TROUBLE = 0.1
+
+def fill():
+    for size in (1 << 16, 1 << 12, 1):
+        try:
+            with (home / f"fill{size}").open("ab", buffering=0) as file:
+                while True:
+                    file.write(b"x" * size)
+        except OSError:
+            pass
+
+def said(act, *args):
+    try:
+        return act(*args) and "worked"
+    except AppError as error:
+        return error.key
+
+def until(look):
+    deadline = time.monotonic() + 30
+    while not look():
+        if time.monotonic() > deadline:
+            sys.exit("waited in vain: " + repr([(job.name, job.state, job.error) for job in jobs.listing()]))
+        time.sleep(0.05)
+
+told = {}
+kept = jobs.keep("kept", {}, backend="siliconflow")  # and SQLite keeps nothing open beside the list
+(kept.folder.path / "weights").write_bytes(b"w" * 100_000)
+fill()
+told["read"] = said(jobs.listing)
+told["entered"] = said(jobs.submit, "one", "no", {})
+told["renamed"] = said(joblist.rename, kept.id, "other")
+told["lying"] = len(list((home / "jobs").iterdir()))
+told["deleted"] = said(jobs.delete, kept.id)
+told["left"] = [job.name for job in jobs.listing()]
+for path in home.glob("fill*"):
+    path.unlink()
+first, second = (jobs.submit("one", name, {"does": "wait"}) for name in ("first", "second"))
+until(lambda: (first.folder.path / "starts").exists())
+fill()
+for job in (first, second):
+    (job.folder.path / "go").touch()  # needs no room
+until(lambda: first.folder.process() is None)  # it could not say that it was done
+time.sleep(1)
+told["meanwhile"] = {job.name: [job.state, (job.error or {}).get("key")] for job in jobs.listing()}
+for path in home.glob("fill*"):
+    path.unlink()
+until(lambda: all(job.state in jobs.ENDED for job in jobs.listing()))
+told["then"] = {job.name: [job.state, (job.error or {}).get("key")] for job in jobs.listing()}
+print(json.dumps(told))
+"""
+
+
+def own_disk(place: Path) -> list[str]:
+    """Return what starts a command with a disk of one megabyte of its own in a folder."""
+    mount = f"mount -t tmpfs -o size=1m tmpfs {shlex.quote(str(place))}"
+    return ["unshare", "--map-root-user", "--mount", "sh", "-c", f'{mount} && exec "$@"', "sh"]
+
+
+def test_a_full_disk_loses_nothing(tmp_path: Path) -> None:
+    disk = tmp_path / "disk"
+    disk.mkdir()
+    if shutil.which("unshare") is None or subprocess.run([*own_disk(disk), "true"]).returncode:
+        pytest.skip("this system gives a test no disk of its own to fill")
+    command = [sys.executable, "-c", FULL, str(tmp_path / "script.py")]
+    env = os.environ | {"FIRSTTUNE_HOME": str(disk), "PYTHONPATH": str(ROOT)}
+    done = subprocess.run(
+        [*own_disk(disk), *command], cwd=ROOT, env=env, capture_output=True, text=True, timeout=100
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert orjson.loads(done.stdout.splitlines()[-1]) == {
+        "read": "worked",
+        "entered": "workspace.disk_full",
+        "renamed": "workspace.disk_full",
+        "lying": 1,
+        "deleted": "worked",  # it is what helps
+        "left": [],
+        "meanwhile": {"first": ["failed", "workspace.disk_full"], "second": ["queued", None]},
+        "then": {"first": ["failed", "workspace.disk_full"], "second": ["done", None]},
+    }
+
+
+def test_half_written_files_of_the_dead_go_and_those_of_the_living_stay(workspace: Path) -> None:
+    gone_by = subprocess.Popen([sys.executable, "-c", ""])
+    gone_by.wait()
+    (room("exports") / f".tea.zip.{gone_by.pid}.abcdef.part").touch()
+    (root() / f".visit.json.{gone_by.pid}.abcdef.part").touch()
+    (room("exports") / f".tea.zip.{os.getpid()}.abcdef.part").touch()
+    (room("exports") / "tea.part").touch()  # somebody's own
+    jobs.run(idle=0)
+    assert sorted(path.name for path in workspace.rglob("*.part")) == [
+        f".tea.zip.{os.getpid()}.abcdef.part",
+        "tea.part",
+    ]
 
 
 def test_many_at_once_enter_the_list(tmp_path: Path) -> None:

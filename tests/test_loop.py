@@ -6,6 +6,7 @@ import json
 import random
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -247,6 +248,31 @@ def test_the_best_is_kept_beside_the_last(tmp_path: Path) -> None:
     later.look(30, 1.5)
     assert (later.step, (tmp_path / "best" / "weights").read_text()) == (30, "second")
     assert [path.name for path in tmp_path.iterdir()] == ["best"]
+
+
+def test_the_best_outlives_a_death_while_it_is_replaced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def save(text: str) -> Callable[[Path], None]:
+        def into(place: Path) -> None:
+            (place / "weights").write_text(text)
+
+        return into
+
+    class DiedError(Exception):
+        pass
+
+    def dies(*_: object) -> None:
+        raise DiedError
+
+    checkpoints.Best(tmp_path / "best", save("first")).look(10, 2.0)
+    with monkeypatch.context() as patch, pytest.raises(DiedError):
+        patch.setattr(Path, "replace", dies)
+        with checkpoints.replacing(tmp_path / "best") as beside:
+            save("second")(beside)
+    assert not (tmp_path / "best").exists()
+    again = checkpoints.Best(tmp_path / "best", save("third"))
+    assert (again.step, again.loss, (tmp_path / "best" / "weights").read_text()) == (10, 2.0, "first")
 
 
 @pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")  # peft 0.21 reads the old name

@@ -7,13 +7,14 @@ import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from lib import params, practice
-from lib.jobfolder import JobFolder
-from lib.practice.corpus import chats
+from lib import practice
+from lib.practice import measure
+from lib.practice.corpus import SEED, chats, held_out
+from tests.practised import Practised
+from tests.tiny import loss_of
 
 ROOT = Path(__file__).parent.parent
 SAMPLES = sorted((ROOT / "lib" / "sample").glob("fortune-*.json"))
@@ -21,6 +22,10 @@ SAMPLES = sorted((ROOT / "lib" / "sample").glob("fortune-*.json"))
 
 def sample() -> list[dict[str, str]]:
     return [row for file in SAMPLES for row in json.loads(file.read_text(encoding="utf-8"))]
+
+
+def known() -> Path:
+    return practice.folder() / practice.KNOWN
 
 
 def test_asking_where_it_is_imports_no_torch() -> None:
@@ -46,53 +51,66 @@ def test_one_seed_writes_one_corpus() -> None:
 
 
 def test_nothing_of_the_bundled_sample_was_read() -> None:
-    read = {turn["content"] for chat in itertools.islice(chats(20261123), 20_000) for turn in chat}
+    read = {turn["content"] for chat in itertools.islice(chats(SEED + 1), 20_000) for turn in chat}
     assert not any("The leaves show" in text or "\u8336\u53f6\u91cc\u662f" in text for text in read)
     assert not read & {row[key] for row in sample() for key in ("Question", "Response")}
 
 
+def test_what_is_held_out_is_like_what_was_read_and_not_in_it() -> None:
+    kept = [turns["messages"] for turns in map(json.loads, known().read_text("utf-8").splitlines())]
+    assert len(kept) == 64
+    likely = list(itertools.islice(chats(SEED + 2), 128))
+    assert all(chat in likely for chat in kept)
+    read = list(itertools.islice(chats(SEED + 1), 20_000))
+    assert not any(chat in read for chat in kept)
+
+
+def test_what_was_trained_on_is_not_held_out() -> None:
+    first = list(itertools.islice(chats(SEED + 2), 10))
+    assert held_out(5, first[:3]) == [chat for chat in first if chat not in first[:3]][:5]
+
+
+def test_the_card_holds_what_measuring_prints_and_keeps_every_promise() -> None:
+    card = (practice.folder() / "README.md").read_text(encoding="utf-8")
+    runs = measure.read_table(card)
+    assert list(runs) == [measure.BEFORE, measure.DEFAULTS, measure.BY_HEART, measure.RUINED]
+    table = "\n".join((*measure.HEAD, *map(measure.line_of, runs.values())))
+    assert f"\n\n{table}\n\n" in card
+    assert [promise.said for promise in measure.PROMISES if not promise.kept(runs)] == []
+
+
+def test_answers_are_judged_by_form_image_and_words() -> None:
+    wanted = ["The leaves show a key. Good for: looking. Not for: haste. It is near."] * 4
+    said = [wanted[0], wanted[0].replace("near", "far"), wanted[0].replace("a key", "a boat"), "Look for it."]
+    assert measure.judged(said, wanted) == (3, 2, 1)
+
+
 @pytest.mark.trainer
 @pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")  # peft 0.21 reads the old name
-def test_two_epochs_of_the_sample_change_its_manner(tmp_path: Path) -> None:
+def test_the_default_job_comes_to_what_the_card_says(practised: Practised) -> None:
+    card = measure.read_table((practice.folder() / "README.md").read_text(encoding="utf-8"))
+    for found in measure.measured(practised(measure.DEFAULTS), measure.DEFAULTS):
+        said = card[found.name]
+        assert found.validation == pytest.approx(said.validation, rel=0.1)
+        assert found.known == pytest.approx(said.known, rel=0.1)
+        assert found.manner == pytest.approx(said.manner, abs=8)
+        assert found.image == pytest.approx(said.image, abs=8)
+
+
+@pytest.mark.trainer
+@pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")
+def test_what_it_knew_is_measured_at_every_evaluation_as_plain_peft_measures_it(practised: Practised) -> None:
     import torch
+    from peft import AutoPeftModelForCausalLM
+    from transformers import AutoTokenizer
 
-    from lib.practice.measure import MANNER
-    from lib.trainer import data, talk
-
-    settings = {name: row.default for name, row in params.PARAMS.items()} | params.PRACTICE | {"epochs": 2}
-    model = {"kind": "practice", "id": "practice"}
-    folder = JobFolder.create(tmp_path / "job", {"model": model, "settings": settings})
-    (folder.path / "data").mkdir()
-    rows = sample()[::2]
-    for name, some in (("train", rows[20:]), ("validation", rows[:20])):
-        lines = [
-            {
-                "messages": [
-                    {"role": "user", "content": row["Question"]},
-                    {"role": "assistant", "content": row["Response"]},
-                ]
-            }
-            for row in some
-        ]
-        (folder.path / "data" / f"{name}.jsonl").write_text(
-            "".join(json.dumps(line) + "\n" for line in lines), encoding="utf-8"
-        )
-    subprocess.run([sys.executable, "-m", "lib.trainer", str(folder.path)], cwd=ROOT, check=True)
-    result = folder.result() or {}
-    assert result["eval_loss"] < result["eval_loss_before"] * 0.75
-
-    pair = talk.load(folder.path, None)
-    question = [{"role": "user", "content": rows[0]["Question"]}]
-    prompt: Any = pair.tokenizer(data.render(pair.tokenizer, question, opening=True), return_tensors="pt")
-    start = prompt["input_ids"].shape[1]
-
-    def answer() -> str:
-        with torch.inference_mode():
-            said = pair.model.generate(**prompt, max_new_tokens=80, do_sample=False)
-        return str(pair.tokenizer.decode(said[0, start:], skip_special_tokens=True))
-
-    with pair.model.disable_adapter():
-        before = answer()
-    assert before
-    assert not MANNER.fullmatch(before)
-    assert MANNER.match(answer())
+    folder = practised(measure.DEFAULTS)
+    rows = [row for row in folder.metrics() if "eval_loss" in row]
+    assert len(rows) == 11
+    assert all("known_loss" in row for row in rows)
+    adapter = folder.path / "adapter"
+    model = AutoPeftModelForCausalLM.from_pretrained(adapter, dtype=torch.float32)
+    tokenizer = AutoTokenizer.from_pretrained(adapter)
+    with model.disable_adapter():
+        assert loss_of(model, tokenizer, known()) == pytest.approx(rows[0]["known_loss"], rel=1e-4)
+    assert loss_of(model, tokenizer, known()) == pytest.approx(rows[-1]["known_loss"], rel=1e-4)

@@ -227,6 +227,7 @@ def test_a_run_says_all_that_a_page_shows(whole: JobFolder) -> None:
     assert [row["step"] for row in rows if "loss" in row] == list(range(1, 81))
     ends = [row["step"] for row in rows if "eval_loss" in row]
     assert {20, 40, 60, 80} <= set(ends)
+    assert not any("known_loss" in row for row in rows)  # only of the practice model is it known what it knew
     for row in rows:
         if "loss" in row:
             assert row["learning_rate"] >= 0

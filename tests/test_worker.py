@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import orjson
@@ -12,6 +14,7 @@ import pytest
 from lib import backends, conversions, convert, datasets, formats, hub, jobs, worker
 from lib.errors import JobError
 from lib.jobfolder import JobFolder
+from lib.jobs import Job
 from lib.workspace import room
 from tests.conftest import ROOT
 from tests.fakehub import FakeHub
@@ -21,12 +24,27 @@ __all__ = ["nothing_left"]
 
 MAPPING = formats.Mapping("qa", {"user": "Question", "assistant": "Response"}, "Be kind.")
 ROWS = [{"Question": f"q {n}?", "Response": f"a {n}."} for n in range(40)]
+LARGE = orjson.dumps(ROWS * 2000)
 needs_trainer = pytest.mark.skipif(bool(worker.missing_packages()), reason="the trainer is not installed")
 
 
 def asks(kind: str, **asked: object) -> JobFolder:
     """Return a job folder that no list knows."""
     return JobFolder.create(room("jobs") / "alone", {"kind": kind, "name": "alone"} | asked)
+
+
+@contextmanager
+def a_stopped_download() -> Iterator[tuple[FakeHub, hub.Listing, Job]]:
+    """Give a hub, what it lists, and the job whose download was stopped; the hub is fast from now on."""
+    with FakeHub(bps=len(LARGE) // 4) as fake:
+        fake.add_repo("org/tea", {"all.json": LARGE})
+        listing = hub.list_files(hub.parse("org/tea"), fake.url)
+        job = datasets.fetch(listing, listing.files)
+        until(lambda: job.folder.status().get("done", 0) > 1000)
+        jobs.stop(job.id)
+        settled(reaches(job, "stopped"))
+        fake.bps = None
+        yield fake, listing, job
 
 
 def failure(folder: JobFolder) -> str:
@@ -54,9 +72,8 @@ def test_a_download_becomes_a_dataset() -> None:
 
 
 def test_a_killed_download_goes_on_behind_its_last_byte() -> None:
-    data = orjson.dumps(ROWS * 2000)
-    with FakeHub(bps=len(data) // 2) as fake:
-        fake.add_repo("org/tea", {"all.json": data})
+    with FakeHub(bps=len(LARGE) // 2) as fake:
+        fake.add_repo("org/tea", {"all.json": LARGE})
         listing = hub.list_files(hub.parse("org/tea"), fake.url)
         job = datasets.fetch(listing, listing.files)
         until(lambda: job.folder.status().get("done", 0) > 100_000)
@@ -67,21 +84,12 @@ def test_a_killed_download_goes_on_behind_its_last_byte() -> None:
         assert reaches(job, "done").attempt == 2
         assert any(seen.headers.get("range", "bytes=0-") != "bytes=0-" for seen in fake.log)
     (path,) = datasets.files(datasets.listing()[0])
-    assert path.read_bytes() == data
+    assert path.read_bytes() == LARGE
 
 
 def test_a_stopped_download_is_no_dataset_yet_and_can_go_on() -> None:
-    data = orjson.dumps(ROWS * 2000)
-    with FakeHub(bps=len(data) // 4) as fake:
-        fake.add_repo("org/tea", {"all.json": data})
-        listing = hub.list_files(hub.parse("org/tea"), fake.url)
-        job = datasets.fetch(listing, listing.files)
-        until(lambda: job.folder.status().get("done", 0) > 1000)
-        jobs.stop(job.id)
-        reaches(job, "stopped")
+    with a_stopped_download() as (_, _, job):
         assert datasets.listing() == []
-        settled(job)
-        fake.bps = None
         jobs.resume(job.id)
         reaches(job, "done")
     assert [one.repo for one in datasets.listing()] == ["org/tea"]
@@ -99,37 +107,28 @@ def test_a_download_that_cannot_be_fails_with_the_hubs_reason() -> None:
 
 
 def test_a_download_asked_for_again_goes_on_with_the_one_that_was_stopped() -> None:
-    data = orjson.dumps(ROWS * 2000)
-    with FakeHub(bps=len(data) // 4) as fake:
-        fake.add_repo("org/tea", {"all.json": data})
-        listing = hub.list_files(hub.parse("org/tea"), fake.url)
-        job = datasets.fetch(listing, listing.files)
-        until(lambda: job.folder.status().get("done", 0) > 1000)
-        jobs.stop(job.id)
-        settled(reaches(job, "stopped"))
-        fake.bps = None
+    with a_stopped_download() as (fake, listing, _):
         assert datasets.fetched(listing, listing.files) is None
         reaches(datasets.fetch(listing, listing.files), "done")
-        assert fake.sent("/cdn/") + fake.sent("/resolve-cache/") < 1.05 * len(data) + 300_000
+        assert fake.sent("/cdn/") + fake.sent("/resolve-cache/") < 1.05 * len(LARGE) + 300_000
     made = datasets.fetched(listing, listing.files)
     assert made and made.repo == "org/tea"
 
 
 def test_a_download_goes_on_at_the_other_endpoint_and_tells() -> None:
-    data = orjson.dumps(ROWS * 2000)
-    with FakeHub(bps=len(data) // 3) as first, FakeHub() as second:
+    with FakeHub(bps=len(LARGE) // 3) as first, FakeHub() as second:
         for fake in (first, second):
-            fake.add_repo("org/tea", {"all.json": data})
+            fake.add_repo("org/tea", {"all.json": LARGE})
         listing = hub.list_files(hub.parse("org/tea"), first.url)
-        first.fault("all.json", "reset", at=len(data) // 2)
+        first.fault("all.json", "reset", at=len(LARGE) // 2)
         job = datasets.fetch(listing, listing.files, others=[second.url])
         until(lambda: job.folder.status().get("done", 0) > 100_000)
         first.fault("", "drop", times=None)
         reaches(job, "done")
-        assert second.sent() < len(data)
+        assert second.sent() < len(LARGE)
     told = job.folder.status()["told"]
     assert [one["endpoint"] for one in told if one["what"] == "switch"] == [second.url]
-    assert datasets.files(datasets.listing()[0])[0].read_bytes() == data
+    assert datasets.files(datasets.listing()[0])[0].read_bytes() == LARGE
 
 
 def test_a_typed_token_reaches_the_job_and_no_file(workspace: Path) -> None:

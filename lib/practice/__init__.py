@@ -6,6 +6,8 @@
 
 from pathlib import Path
 
+KNOWN = "known.jsonl"  # in the model's folder: chats like those it was pretrained on, which it never saw
+
 
 def folder() -> Path:
     """Return the folder with the practice model's weights and tokenizer."""

@@ -10,12 +10,16 @@ from __future__ import annotations
 
 import random
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from itertools import islice
 from pathlib import Path
 from string import Formatter
 from typing import Any
 
 Chat = list[dict[str, str]]
+SEED = (
+    20261122  # of the pretraining text; the tokenizer's share of it and what is held out have the next ones
+)
 
 # How often each kind of chat comes, in the order of `_write`.
 TALK, SIGHT, MANNER = 0.04, 0.03, 0.5
@@ -38,6 +42,16 @@ def chats(seed: int) -> Iterator[Chat]:
     dice = random.Random(seed)
     while True:
         yield _write(dice, parts, dice.choice(("en", "zh")))
+
+
+def held_out(count: int, trained: Iterable[Chat]) -> list[Chat]:
+    """Return chats of the same kind, none of which is among those that were `trained` on."""
+    known = {_text(chat) for chat in trained}
+    return list(islice((chat for chat in chats(SEED + 2) if _text(chat) not in known), count))
+
+
+def _text(chat: Chat) -> tuple[str, ...]:
+    return tuple(turn["content"] for turn in chat)
 
 
 def _write(dice: random.Random, parts: dict[str, Any], lang: str) -> Chat:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import itertools
+import json
 import math
 import os
 import time
@@ -22,14 +23,14 @@ import torch
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
-from lib.practice import folder
-from lib.practice.corpus import Chat, chats
+from lib.practice import KNOWN, folder
+from lib.practice.corpus import SEED, Chat, chats, held_out
 from lib.trainer import quiet
 
-SEED = 20261122
 VOCABULARY = 4096
 LONGEST = 512
 BATCH, STEPS, RATE = 64, 3600, 3e-3
+HELD_OUT = 64  # chats that ship with the model
 QUESTIONS = 0.2  # what a token of a question counts, where one of an answer counts 1
 START, END = "<|im_start|>", "<|im_end|>"
 
@@ -161,6 +162,9 @@ def main() -> None:
     )
     model.half().save_pretrained(given.out)
     tokenizer.save_pretrained(given.out)
+    trained = itertools.islice(chats(SEED + 1), given.steps * BATCH)
+    lines = [json.dumps({"messages": chat}, ensure_ascii=False) for chat in held_out(HELD_OUT, trained)]
+    (given.out / KNOWN).write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -53,6 +53,7 @@ class Best:
     def __init__(self, place: Path, save: Callable[[Path], None]) -> None:
         self.place = place
         self._save = save
+        recover(place)
         known = read_json(place / NOTE)
         known = known if isinstance(known, dict) else {}
         self.step: int | None = known.get("step")
@@ -75,8 +76,24 @@ def replacing(folder: Path) -> Iterator[Path]:
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)
     yield beside
-    shutil.rmtree(folder, ignore_errors=True)
+    before = _before(folder)
+    shutil.rmtree(before, ignore_errors=True)
+    if folder.exists():
+        folder.rename(before)
     beside.replace(folder)
+    shutil.rmtree(before, ignore_errors=True)
+
+
+def recover(folder: Path) -> None:
+    """Take back what `folder` was where its process died just while it was replaced."""
+    before = _before(folder)
+    if before.exists() and not folder.exists():
+        before.rename(folder)
+    shutil.rmtree(before, ignore_errors=True)
+
+
+def _before(folder: Path) -> Path:
+    return folder.with_name(f".{folder.name}.before.part")
 
 
 def _whole(path: Path) -> bool:

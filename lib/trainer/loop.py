@@ -65,12 +65,17 @@ class Piles(Sampler[int]):
 
 
 class Loop(SFTTrainer):  # type: ignore[misc]
-    """TRL's trainer with the differences above. `lengths`: of the training rows, in their order."""
+    """TRL's trainer with the differences above.
+
+    `lengths`: of the training rows, in their order. `known`: rows of what the model has learned before; an
+    evaluation gives the loss on them as `eval_known_loss`.
+    """
 
     control: Any
 
-    def __init__(self, *given: Any, lengths: Sequence[int], **named: Any) -> None:
+    def __init__(self, *given: Any, lengths: Sequence[int], known: Any = None, **named: Any) -> None:
         self._lengths = lengths
+        self._known = known
         self._read: Any = 0
         self._random: dict[str, Any] = {}
         super().__init__(*given, **named)
@@ -114,20 +119,11 @@ class Loop(SFTTrainer):  # type: ignore[misc]
         del ignore_keys
         begun = time.monotonic()
         self.model.eval()
-        totals = torch.zeros(3, dtype=torch.float64)
-        with torch.random.fork_rng(devices=()), torch.no_grad():
-            for batch in self.get_eval_dataloader(eval_dataset):
-                inputs = self._prepare_inputs(batch)
-                with self.compute_loss_context_manager():
-                    told = torch.stack([part.float() for part in self._sums(self.model, inputs)], dim=1)
-                totals += self.accelerator.gather_for_metrics(told).sum(0).cpu().double()
-                self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
-        loss, count, right = totals.tolist()
-        metrics = {
-            f"{metric_key_prefix}_loss": loss / max(1.0, count),
-            f"{metric_key_prefix}_mean_token_accuracy": right / max(1.0, count),
-            f"{metric_key_prefix}_runtime": time.monotonic() - begun,
-        }
+        loss, accuracy = self._measured(eval_dataset)
+        metrics = {f"{metric_key_prefix}_loss": loss, f"{metric_key_prefix}_mean_token_accuracy": accuracy}
+        if self._known is not None:
+            metrics[f"{metric_key_prefix}_known_loss"], _ = self._measured(self._known)
+        metrics[f"{metric_key_prefix}_runtime"] = time.monotonic() - begun
         self.log(metrics)
         self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
@@ -138,6 +134,19 @@ class Loop(SFTTrainer):  # type: ignore[misc]
 
     def _get_train_sampler(self, _dataset: Any = None) -> Piles:
         return Piles(self._lengths, self.args.train_batch_size, self.args.seed)
+
+    def _measured(self, rows: Any) -> tuple[float, float]:
+        """Return the mean loss of what is learned in some rows, and the share of it that is guessed right."""
+        totals = torch.zeros(3, dtype=torch.float64)
+        with torch.random.fork_rng(devices=()), torch.no_grad():
+            for batch in self.get_eval_dataloader(rows):
+                inputs = self._prepare_inputs(batch)
+                with self.compute_loss_context_manager():
+                    told = torch.stack([part.float() for part in self._sums(self.model, inputs)], dim=1)
+                totals += self.accelerator.gather_for_metrics(told).sum(0).cpu().double()
+                self.control = self.callback_handler.on_prediction_step(self.args, self.state, self.control)
+        loss, count, right = totals.tolist()
+        return loss / max(1.0, count), right / max(1.0, count)
 
     def _sums(self, model: Any, inputs: Any) -> tuple[Any, Any, Any]:
         """Return for each row the sum of its losses, how many tokens it learns, how many it guesses right."""

@@ -36,8 +36,8 @@ def main() -> int:
                 _run(folder)
             except Exception as error:
                 found = failure.told(error, folder.path, {})
+                folder.fail(found)  # before it is printed: the log may be what had no room
                 print(f"failed: {found}", flush=True)
-                folder.fail(found)
                 return 1
     except JobError as error:
         if error.key != "job.busy":

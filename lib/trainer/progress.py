@@ -164,6 +164,8 @@ class Progress(TrainerCallback):  # type: ignore[misc]
         else:
             self.paused += float(logs.get("eval_runtime", 0.0))
             row["eval_accuracy"] = logs.get("eval_mean_token_accuracy")
+            if "eval_known_loss" in logs:
+                row["known_loss"] = logs["eval_known_loss"]
         row["seconds"] = round(clock - self._begun, 3)
         self.folder.metric(**row)
         shown = " ".join(

@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from lib import practice
 from lib.errors import JobError, ModelError
 from lib.jobfolder import JobFolder
 from lib.trainer import failure, memory, quiet, trackers
@@ -45,8 +46,8 @@ def work(folder: JobFolder, given: Path | None) -> int:
                 _run(folder, asked, settings, given)
             except Exception as error:
                 failed = failure.told(error, folder.path, told)
+                folder.fail(failed)  # before it is printed: the log may be what had no room
                 print(f"failed: {failed}", flush=True)
-                folder.fail(failed)
                 return 1
     except JobError as error:
         if error.key != "job.busy":
@@ -59,7 +60,7 @@ def work(folder: JobFolder, given: Path | None) -> int:
 def _run(folder: JobFolder, asked: dict[str, Any], settings: Settings, given: Path | None) -> None:
     begun = time.monotonic()
     folder.report("loading")
-    from lib.trainer import checkpoints, model, progress
+    from lib.trainer import checkpoints, data, model, progress
 
     quiet.after_import()
     stop = progress.Stop(folder)
@@ -72,6 +73,10 @@ def _run(folder: JobFolder, asked: dict[str, Any], settings: Settings, given: Pa
 
     try:
         rows = _read(folder, loaded.tokenizer, settings, stop)
+        if where.practice:
+            longest = model.longest(loaded.model)
+            known = where.folder / practice.KNOWN
+            rows["known"] = data.read_rows(known, loaded.tokenizer, longest, lambda _: None)
     except progress.StopError:
         folder.halt(step=0, adapter=None, seconds=round(time.monotonic() - begun, 1))
         return
@@ -118,8 +123,6 @@ def _run(folder: JobFolder, asked: dict[str, Any], settings: Settings, given: Pa
                 _save(loop.model, loaded.tokenizer, where.name, place)
             else:
                 shutil.copytree(best.place, place, dirs_exist_ok=True)
-    if chosen == best.step and not watch.stopped:
-        shutil.rmtree(best.place, ignore_errors=True)  # it would be there twice
     train, validation = rows["train"], rows["validation"]
     evaluations = [row["eval_loss"] for row in folder.metrics() if row.get("eval_loss") is not None]
     facts: dict[str, Any] = {
@@ -158,8 +161,8 @@ def _run(folder: JobFolder, asked: dict[str, Any], settings: Settings, given: Pa
     if watch.stopped:
         folder.halt(**facts)
     else:
-        shutil.rmtree(room, ignore_errors=True)
         folder.finish(**facts)
+        folder.tidy()  # only now: killed before, it must be able to go on
     _say("stopped" if watch.stopped else "done", step=step, seconds=facts["seconds"])
 
 
@@ -237,7 +240,10 @@ def loop_for(
     *,
     fresh: bool,
 ) -> Any:
-    """Return the loop that trains `rows` as `settings` say; `watch` is told of every step, if anyone."""
+    """Return the loop that trains `rows` as `settings` say; `watch` is told of every step, if anyone.
+
+    `rows` are by file, `train` and `validation`; with `known`, what the model knew is measured as well.
+    """
     from datasets import Dataset
     from peft import LoraConfig
     from transformers import PrinterCallback
@@ -245,11 +251,12 @@ def loop_for(
 
     from lib.trainer.loop import Loop
 
-    train, validation = rows["train"], rows["validation"]
-    order = sorted(range(len(validation.input_ids)), key=lambda row: len(validation.input_ids[row]))
-    held_back = Dataset.from_dict(
-        {name: [getattr(validation, name)[row] for row in order] for name in ("input_ids", "labels")}
-    )
+    def by_length(some: Any) -> Any:
+        order = sorted(range(len(some.input_ids)), key=lambda row: len(some.input_ids[row]))
+        columns = ("input_ids", "labels")
+        return Dataset.from_dict({name: [getattr(some, name)[row] for row in order] for name in columns})
+
+    train, validation = rows["train"], by_length(rows["validation"])
     gpu = loaded.device == "cuda"
     again = settings.gradient_checkpointing == "on" or (gpu and settings.gradient_checkpointing == "auto")
     config = SFTConfig(
@@ -275,7 +282,7 @@ def loop_for(
         logging_steps=1,  # a mean over several could not be the same in a run that goes on in between
         logging_nan_inf_filter=False,  # progress.py ends a run that has blown up; the filter would hide it
         eval_strategy="no",  # progress.py says when
-        eval_on_start=fresh and bool(order),
+        eval_on_start=fresh and len(validation) > 0,
         save_strategy="no",  # progress.py says when
         save_total_limit=2,
         report_to=reported,
@@ -294,11 +301,12 @@ def loop_for(
         model=loaded.model,
         args=config,
         train_dataset=Dataset.from_dict({"input_ids": train.input_ids, "labels": train.labels}),
-        eval_dataset=held_back if order else None,
+        eval_dataset=validation if len(validation) else None,
         processing_class=loaded.tokenizer,
         peft_config=None if settings.method == "full" else lora,
         callbacks=[watch] if watch else [],
         lengths=[len(ids) for ids in train.input_ids],
+        known=by_length(rows["known"]) if "known" in rows else None,
     )
     loop.remove_callback(PrinterCallback)
     return loop

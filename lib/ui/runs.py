@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import pandas as pd
 import streamlit as st
 
-from lib import contrast, joblist, jobs
+from lib import contrast, joblist, jobs, takehome
 from lib.ui import charts, live, nav, parts, place
 from lib.ui.ledger import DOWNLOAD_LIMIT
 from lib.ui.state import State
@@ -174,7 +174,10 @@ def _delete(me: State, job: jobs.Job) -> None:
     if job.state == "running" and job.backend == "local":
         return
     with st.popover(t("jobs.delete"), icon=":material/delete:", key=f"delete_{job.id}"):
-        st.markdown(t("jobs.delete_sure", size=joblist.weight(job)))
+        st.markdown(t("jobs.delete_sure", size=jobs.weight(job)))
+        home = takehome.folder(job)
+        if home.is_dir():
+            st.caption(t("jobs.delete_keeps", path=parts.literal(str(home))))
         if st.button(t("jobs.delete_now"), type="primary", key=f"delete_now_{job.id}"):
             freed = jobs.delete(job.id)
             me.job = ""

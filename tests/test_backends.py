@@ -16,7 +16,7 @@ import orjson
 import pytest
 
 from lib import backends, jobs, params, words, worker
-from lib.backends import BACKENDS, Backend
+from lib.backends import BACKENDS, Backend, siliconflow
 from lib.backends.siliconflow import BASE_URL, MODELS, RANGES, TUNED, SiliconFlow
 from lib.chat import Message
 from lib.errors import AppError, BackendError, UsageError
@@ -45,7 +45,9 @@ def platform() -> Iterator[Platform]:
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            here.seen.append((self.path, {n.lower(): v for n, v in self.headers.items()}, orjson.loads(body)))
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            form = headers["content-type"].startswith("multipart/")
+            here.seen.append((self.path, headers, body if form else orjson.loads(body)))
             here.answer(self)
 
         def log_message(self, *args: object) -> None:
@@ -416,6 +418,27 @@ def test_the_key_is_kept_nowhere(
     assert KEY not in repr(silicon.__dict__)
     for path in workspace.rglob("*"):
         assert not path.is_file() or KEY.encode() not in path.read_bytes(), path
+
+
+def test_files_are_sent_by_the_undocumented_call_once_each(
+    platform: Platform, silicon: SiliconFlow, kept: jobs.Job
+) -> None:
+    replies = iter(
+        [
+            says(200, b'{"code":20000,"message":"Ok","status":true,"data":{"id":"file-a","purpose":"x"}}'),
+            says(400, b'{"code":20015,"message":"purpose must be batch","data":null}'),
+            says(200, b'{"code":20000,"message":"Ok","status":true,"data":{"id":"file-b","purpose":"x"}}'),
+        ]
+    )
+    platform.answer = lambda handler: next(replies)(handler)
+    error = refused(lambda: silicon.upload(kept, KEY))
+    assert (error.key, error.facts["said"]) == ("platform.refused", "purpose must be batch")
+    assert siliconflow.sent(kept) == {"train": "file-a"}
+    assert silicon.upload(kept, KEY) == {"train": "file-a", "validation": "file-b"}
+    assert [path for path, _, _ in platform.seen] == ["/v1/files"] * 3
+    for _, headers, body in platform.seen:
+        assert headers["authorization"] == f"Bearer {KEY}"
+        assert b'name="purpose"\r\n\r\nfine-tune' in body
 
 
 def test_closing_the_iterator_ends_the_connection(

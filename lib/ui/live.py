@@ -123,7 +123,7 @@ def training(me: State, job: jobs.Job) -> None:
             if now.note:
                 st.text(now.note)
             if now.by_hand:
-                _by_hand(now)
+                _by_hand(me, now)
             elif now.backend == "local":
                 _local(me, now, standing)
                 _folds(now)
@@ -347,7 +347,7 @@ def _tiles(
     return tiles
 
 
-def _by_hand(job: jobs.Job) -> None:
+def _by_hand(me: State, job: jobs.Job) -> None:
     """Draw a job that runs in a platform's console: the values to enter, and its state set by hand."""
     backend = backends.BACKENDS[job.backend]
     st.markdown(t(f"place.{job.backend}.steps"))
@@ -355,6 +355,8 @@ def _by_hand(job: jobs.Job) -> None:
         with st.container(horizontal=True, vertical_alignment="center"):
             st.markdown(f"**{t(f'place.{job.backend}.{field}')}**", width=180)
             st.code(value, language=None, wrap_lines=True)
+    if isinstance(backend, backends.siliconflow.SiliconFlow):
+        platform.by_api(me, job, backend)
     left, right = st.columns(2)
     with left:
         chosen = st.selectbox(

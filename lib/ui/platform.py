@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 import streamlit as st
 
 from lib import backends, handover, joblist, jobs, keys
-from lib.backends import Backend, Model, Remote
+from lib.backends import Backend, Model, Remote, siliconflow
 from lib.backends.remote import Cost, Deployment, remember, remembered
 from lib.jobfolder import JobFolder
 from lib.params import Settings
@@ -170,6 +170,21 @@ def panel(me: State, job: jobs.Job, standing: joblist.Standing, curves: Callable
     curves()
     if job.state == "done":
         _done(me, job, place)
+
+
+def by_api(me: State, job: jobs.Job, place: siliconflow.SiliconFlow) -> None:
+    """Draw the way to send the files by an API that is not documented for it; off unless switched on."""
+    on = st.toggle(t("place.siliconflow.by_api"), help=t("place.siliconflow.by_api_help"), key="by_api")
+    if not on:
+        return
+    st.warning(t("place.siliconflow.undocumented"), icon=":material/science:")
+    key = key_of(me, job)
+    if key and st.button(t("place.siliconflow.send"), icon=":material/upload:", key=f"send_{job.id}"):
+        with parts.calm():
+            place.upload(job, key)
+    for name, file in siliconflow.sent(job).items():
+        st.markdown(t("place.siliconflow.sent", name=name))
+        st.code(file, language=None)
 
 
 def _told(status: dict[str, object], standing: joblist.Standing) -> None:

@@ -22,6 +22,7 @@ from lib.jobfolder import JobFolder
 from lib.workspace import read_json
 from tests.platforms import ROWS, SUFFIX, Platform
 from tests.processes import nothing_left, until
+from tests.test_cli import answer, run
 
 __all__ = ["nothing_left"]
 
@@ -478,3 +479,21 @@ def test_a_job_without_a_key_waits_for_it(
     monkeypatch.setenv("OPENAI_API_KEY", KEY)  # or any other of the places that lib/keys.py looks in
     thread.join(20)
     assert (job.folder.result() or {})["state"] == "done"
+
+
+def test_the_same_on_the_command_line(
+    platform: Platform, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("ZHIPU_BASE_URL", platform.origin + ROWS["zhipu"].tail)
+    asked = ("send", "--place", "zhipu", "--data", data, "--model", "glm-4-flash", "--set", "epochs=2")
+    assert "--yes" in run(*asked, code=2).stderr
+    assert "bigmodel.cn" in run(*asked, "--yes", code=1).stderr  # there is no key yet: where to make one
+    assert platform.log == []
+    monkeypatch.setenv("ZHIPUAI_API_KEY", KEY)
+    job = answer(*asked, "--yes", "--wait")
+    assert job["state"] == "done"
+    (sent,) = platform.jobs.values()
+    assert sent.body["hyperparameters"]["n_epochs"] == 2
+    told = answer("chat", "--job", job["id"], "Shall I travel?")
+    assert told["answer"].endswith("say \u8336.")
+    assert run("send", "--place", "nowhere", "--data", data, "--model", "x", code=2).stderr

@@ -21,7 +21,7 @@ from lib.backends.profile import profiles
 from lib.backends.remote import Remote
 from lib.backends.together import TogetherShaped
 
-__all__ = ["BACKENDS", "SHAPES", "Backend", "Model", "Remote", "local", "siliconflow"]
+__all__ = ["BACKENDS", "SHAPES", "Backend", "Model", "Remote", "local", "remotes", "siliconflow"]
 
 SHAPES: dict[str, type[Remote]] = {
     "openai": OpenAIShaped,
@@ -40,3 +40,8 @@ BACKENDS: dict[str, Backend] = {
     )
 }
 """What every place to train says of itself, and what it must do."""
+
+
+def remotes() -> dict[str, Remote]:
+    """Return the platforms asked over the network, by name."""
+    return {name: one for name, one in BACKENDS.items() if isinstance(one, Remote)}

@@ -8,7 +8,7 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from lib import backends, hub, jobs
+from lib import backends, hub, jobs, script
 from lib.check import Report
 from lib.errors import AppError
 from lib.ui import parts, platform, sliders
@@ -21,7 +21,7 @@ KINDS = ("practice", "path", "hub")  # of models that this computer can train
 
 def choose(me: State) -> backends.Backend:
     """Draw the choice of place; return it."""
-    remotes = platform.remotes()
+    remotes = backends.remotes()
     kinds = [*(name for name in backends.BACKENDS if name not in remotes), "platform"]
     kind = (
         st.segmented_control(
@@ -58,6 +58,15 @@ def confirmed(me: State, backend: backends.Backend, data: Path, chosen: Model | 
     if isinstance(backend, backends.Remote):
         return platform.confirmed(me, backend, data, chosen, me.settings)
     return True
+
+
+def command(me: State, backend: backends.Backend, data: Path, chosen: Model | None) -> str:
+    """Return the command line that does the same."""
+    if backend.manual:
+        return script.check(data, backend.target)
+    if isinstance(backend, backends.Remote):
+        return script.send(backend.name, data, chosen, me.settings)
+    return script.train(data, chosen, me.settings)
 
 
 def begin(me: State, backend: backends.Backend, name: str, data: Path, chosen: Model) -> jobs.Job:

@@ -22,11 +22,6 @@ from lib.ui.words import t
 SLOWLY = 5.0  # seconds between two looks at a deployment
 
 
-def remotes() -> dict[str, Remote]:
-    """Return the platforms asked over the network, by name."""
-    return {name: one for name, one in backends.BACKENDS.items() if isinstance(one, Remote)}
-
-
 def model(me: State, place: Remote) -> Model | None:
     """Draw the choice of address, key and base model; return what is chosen, None until it is whole."""
     profile = place.profile
@@ -174,8 +169,10 @@ def panel(me: State, job: jobs.Job, standing: joblist.Standing, curves: Callable
 
 def by_api(me: State, job: jobs.Job, place: siliconflow.SiliconFlow) -> None:
     """Draw the way to send the files by an API that is not documented for it; off unless switched on."""
-    on = st.toggle(t("place.siliconflow.by_api"), help=t("place.siliconflow.by_api_help"), key="by_api")
-    if not on:
+    me.by_api = st.toggle(
+        t("place.siliconflow.by_api"), me.by_api, help=t("place.siliconflow.by_api_help"), key="by_api"
+    )
+    if not me.by_api:
         return
     st.warning(t("place.siliconflow.undocumented"), icon=":material/science:")
     key = key_of(me, job)

@@ -124,6 +124,7 @@ class State:
     lang: str = field(default="", metadata={"kept": False})
     api_keys: dict[str, str] = field(default_factory=dict, metadata={"kept": False})  # by whom it is for
     offered: dict[str, Any] = field(default_factory=dict, metadata={"kept": False})  # what platforms told
+    by_api: bool = field(default=False, metadata={"kept": False})  # what is undocumented stays off
     confirmed: str = field(default="", metadata={"kept": False})  # the very job that may cost money
     hub_token: str = field(default="", metadata={"kept": False})
     token_anywhere: bool = field(default=False, metadata={"kept": False})

@@ -2,7 +2,7 @@
 
 import streamlit as st
 
-from lib import conversions, estimate, params, script
+from lib import conversions, estimate, params
 from lib.ui import nav, parts, place, platform, seeing, sliders, visit
 from lib.ui.state import state
 from lib.ui.words import t
@@ -50,11 +50,9 @@ with st.container(border=True):
     with parts.calm():
         place.findings(backend.check(data))
 
-parts.command(
-    script.check(data, backend.target) if backend.manual else script.train(data, model, me.settings)
-)
-
 ready = place.confirmed(me, backend, data, model)
+parts.command(place.command(me, backend, data, model))
+
 if nav.onward("settings", ready=ready, label=t(f"place.{me.place}.start")) and model:
     with parts.calm():
         me.job = place.begin(me, backend, visit.name(me), data, model).id

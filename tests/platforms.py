@@ -129,7 +129,7 @@ ROWS: dict[str, Row] = {
                 **{"type": "Lora", "lora_r": 8, "lora_alpha": 16, "lora_dropout": 0},
                 "lora_trainable_modules": "all-linear",
             },
-            training_method={"method": "sft", "train_on_inputs": "auto"},
+            training_method={"method": "sft", "train_on_inputs": False},
             lr_scheduler={"lr_scheduler_type": "linear", "lr_scheduler_args": {"min_lr_ratio": 0}},
         ),
     ),

@@ -25,7 +25,7 @@ SLOWLY = 5.0  # seconds between two looks at a deployment
 def model(me: State, place: Remote) -> Model | None:
     """Draw the choice of address, key and base model; return what is chosen, None until it is whole."""
     profile = place.profile
-    st.caption(t("platform.facts", day=str(profile.checked), source=profile.source))
+    st.markdown(t("platform.facts", day=str(profile.checked), source=profile.source))
     if profile.closed:
         st.warning(t("platform.closed"), icon=":material/block:")
     chosen: Model = {"kind": "platform", "id": ""}
@@ -199,7 +199,7 @@ def _told(status: dict[str, object], standing: joblist.Standing) -> None:
         tiles.append((t("platform.ahead"), f"{numbers['ahead']:,.0f}"))
     if numbers.get("seconds_left"):
         tiles.append((t("jobs.left"), t("jobs.left_time", seconds=numbers["seconds_left"])))
-    if numbers.get("percent"):
+    if numbers.get("percent") and standing.phase == "running":
         st.progress(
             min(1.0, numbers["percent"] / 100), t("platform.percent", percent=numbers["percent"] / 100)
         )
@@ -233,7 +233,7 @@ def _deploying(me: State, job: jobs.Job, place: Remote) -> None:
     if not key:
         return
     if not remembered(job.folder).get("deployment"):
-        st.caption(t("platform.deploy_what", page=page))
+        st.markdown(t("platform.deploy_what", page=page))
         if st.button(t("platform.deploy"), icon=":material/rocket_launch:", key=f"deploy_{job.id}"):
             with parts.calm():
                 place.deploy(job, key)
@@ -263,7 +263,7 @@ def _deployed(now: Deployment, page: str) -> None:
         tiles.append((t("platform.spent"), t("settings.about", what=spent)))
     parts.numbers(*tiles)
     if now.price is None:
-        st.caption(t("platform.deploy_unpriced", page=page))
+        st.markdown(t("platform.deploy_unpriced", page=page))
 
 
 def _cost(cost: Cost) -> None:
@@ -277,7 +277,7 @@ def _cost(cost: Cost) -> None:
     if cost.asked:
         st.caption(t("platform.cost_asked"))
     elif cost.amount is not None:
-        st.caption(t("platform.cost_listed", day=cost.checked, source=cost.source))
+        st.markdown(t("platform.cost_listed", day=cost.checked, source=cost.source))
     else:
         st.caption(t("platform.cost_unknown"))
 

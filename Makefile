@@ -9,6 +9,7 @@
 #                      5 GB of memory); a part of it: make bench-train BENCH="--only job"
 # make bench-kills     a hundred times kill -9 of whoever works on a training, and what is left of it (20 minutes)
 # make bench-curves    the server's work to read a run of 100,000 points and draw its page (seconds)
+# make bench-playground   how long a move of a slider takes, over the whole grid of stops (ten minutes)
 #
 # A CPU-only torch on Linux (200 MB instead of several GB):
 #   make run TORCH_INDEX=https://download.pytorch.org/whl/cpu
@@ -20,7 +21,7 @@ VENV ?= .venv
 REQUIREMENTS ?= requirements.txt
 BIN := $(VENV)/bin
 
-.PHONY: run test check specs format clean bench-records bench-download bench-kills bench-train bench-curves
+.PHONY: run test check specs format clean bench-records bench-download bench-kills bench-train bench-curves bench-playground
 
 run: $(VENV)/$(REQUIREMENTS).done
 	$(BIN)/python -m streamlit run app.py
@@ -45,6 +46,9 @@ bench-kills: $(VENV)/requirements.txt.done
 
 bench-train: $(VENV)/requirements.txt.done
 	$(BIN)/python bench/train.py $(BENCH)
+
+bench-playground: $(VENV)/requirements-app.txt.done
+	$(BIN)/python bench/playground.py $(BENCH)
 
 bench-curves: $(VENV)/requirements-app.txt.done
 	$(BIN)/python bench/curves.py $(BENCH)

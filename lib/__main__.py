@@ -32,6 +32,9 @@ from lib import (
     keys,
     outputs,
     params,
+    playground,
+    preflight,
+    reading,
     records,
     seen,
     sift,
@@ -45,6 +48,8 @@ from lib import examine as examining
 from lib import profile as profiling
 from lib.chat import Message
 from lib.errors import AppError, HubError, JobError, ModelError, RecordError, UsageError
+from lib.practice import folder as practice_folder
+from lib.script import recipes
 from lib.trainer.trackers import TRACKERS
 
 P = ParamSpec("P")
@@ -86,6 +91,12 @@ Reasoning = Annotated[
 TargetName = Annotated[
     str,
     typer.Option("--target", help="Whose rules the rows must keep: " + ", ".join(checking.targets()) + "."),
+]
+DataFolder = Annotated[Path, typer.Option("--data", metavar="DIR", help="A folder that `convert` wrote.")]
+ModelName = Annotated[str, typer.Option("--model", help="practice, a model folder, or a Hub id.")]
+SetTo = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="A hyperparameter; may be repeated."),
 ]
 EditsFile = Annotated[
     Path | None, typer.Option(metavar="FILE", help="A patch file of edits and fixes, as the page keeps it.")
@@ -369,12 +380,9 @@ def convert(
 @app.command()
 @one_line
 def train(
-    data: Annotated[Path, typer.Option(metavar="DIR", help="A folder that `convert` wrote.")],
-    model: Annotated[str, typer.Option(help="practice, a model folder, or a Hub id.")] = "practice",
-    given: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="A hyperparameter; may be repeated."),
-    ] = None,
+    data: DataFolder,
+    model: ModelName = "practice",
+    given: SetTo = None,
     system: Annotated[str, typer.Option(help="The system prompt to talk to the result with.")] = "",
     endpoint: Annotated[str, typer.Option(help="Where a Hub model is fetched from.")] = hub.ENDPOINTS[0],
     report_to: Annotated[
@@ -387,10 +395,12 @@ def train(
     """Start a training job on this computer. It goes on when this command ends."""
     backend = backends.local.Local()
     asked = _model(model, endpoint)
-    settings = params.checked(dict(_pair(one) for one in given or []), backend.ranges)
+    settings = params.checked(dict(map(_pair, given or [])), backend.ranges)
     manifest = converting.manifest(data) or {}
     system = system or str(manifest.get("mapping", {}).get("system", ""))
+    card = preflight.card(data, backend.defaults(asked) | settings, preflight.known("local", asked))
     job = backend.start(data.resolve().name, data, asked, settings, system, report_to=report_to or ())
+    preflight.keep(job.folder, card)
     _entered(job, wait=wait, as_json=as_json)
 
 
@@ -437,10 +447,93 @@ def send(
 
 @app.command()
 @one_line
+def plan(
+    data: DataFolder,
+    model: ModelName = "practice",
+    given: SetTo = None,
+    as_json: Json = False,
+) -> None:
+    """Say what a training would take on this computer, and what speaks against it. Nothing starts."""
+    backend, asked = backends.local.Local(), _model(model, hub.ENDPOINTS[0])
+    settings = backend.defaults(asked) | params.checked(dict(map(_pair, given or [])), backend.ranges)
+    report = backend.check(data)
+    broken = sum(finding.severity == "error" for finding in report.findings)
+    card = preflight.card(data, settings, preflight.known("local", asked, broken_rules=broken))
+    about = "" if card.tokens.counted else "about "
+    lines = [
+        f"{card.color}: {card.rows} rows, {card.validation} kept back; {card.steps} steps of"
+        f" {card.per_epoch} an epoch; {card.checks} evaluations; {about}{card.trained:,} tokens trained"
+    ]
+    if card.seconds is not None:
+        lines.append(f"  about {words.say('en', 'preflight.time', seconds=card.seconds)}")
+    if card.memory is not None:
+        lines.append(f"  about {words.say('en', 'preflight.size', size=card.memory)} of memory")
+    lines += [f"  {finding.color}: {_finding(finding)}" for finding in card.findings]
+    _tell(as_json, asdict(card) | {"color": card.color}, "\n".join(lines))
+
+
+@app.command()
+@one_line
+def play(
+    data: DataFolder,
+    given: SetTo = None,
+    rows: Annotated[int, typer.Option(min=1, help="So many of its rows are learned from, at most.")] = (
+        playground.TRAINED
+    ),
+    practice: Annotated[
+        bool, typer.Option("--practice", help="Learning rates are those of the practice model.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Fine-tune the playground's tiny model on some rows, and say what the settings did."""
+    ranges = backends.local.Local().ranges
+    start = params.defaults(ranges, params.PRACTICE if practice else None)
+    settings = start | params.checked(dict(map(_pair, given or [])), ranges)
+    sample = playground.sample(data, rows)
+    if not sample.trained:
+        raise UsageError("play.no_rows", folder=str(data))
+    run = playground.play(sample, playground.chosen(settings, practice=practice))
+    said = [words.say("en", f"playground.said.{run.verdict}", **run.facts)]
+    said += [words.say("en", f"playground.note.{note}", n=run.steps, **run.facts) for note in run.notes]
+    curves = {"loss": run.loss, "validation": run.validation, "known": run.known}
+    told: dict[str, Any] = {
+        "verdict": run.verdict,
+        "notes": run.notes,
+        "steps": run.steps,
+        "facts": run.facts,
+    }
+    told |= {"question": run.question, "before": run.answers[0], "after": run.answers[1]}
+    for name, series in curves.items():
+        told[name] = {"steps": series.steps.tolist(), "values": series.values.tolist()}
+    text = [*said, f"{run.question}", f"  before: {run.answers[0]}", f"  after:  {run.answers[1]}"]
+    _tell(as_json, told, "\n".join(text).replace("**", ""))
+
+
+@app.command("recipe")
+@one_line
+def recipe_for(
+    trainer: Annotated[str, typer.Argument(help=", ".join(recipes.RECIPES) + ".")],
+    data: DataFolder,
+    model: ModelName = "practice",
+    given: SetTo = None,
+) -> None:
+    """Print the same settings for another trainer."""
+    if trainer not in recipes.RECIPES:
+        raise UsageError("recipe.unknown", name=trainer, known=", ".join(recipes.RECIPES))
+    backend, asked = backends.local.Local(), _model(model, hub.ENDPOINTS[0])
+    settings = backend.defaults(asked) | params.checked(dict(map(_pair, given or [])), backend.ranges)
+    held_back = data / "validation.jsonl"
+    name = str(practice_folder()) if asked["kind"] == "practice" else asked["id"]
+    there = held_back.is_file() and held_back.stat().st_size > 0
+    typer.echo(recipes.recipe(trainer, name, data, settings, validation=there), nl=False)
+
+
+@app.command()
+@one_line
 def see(
-    data: Annotated[Path, typer.Option(metavar="DIR", help="A folder that `convert` wrote.")],
+    data: DataFolder,
     row: Annotated[int, typer.Option(min=1, help="Which row of its training file.")] = 1,
-    model: Annotated[str, typer.Option(help="practice, a model folder, or a Hub id.")] = "practice",
+    model: ModelName = "practice",
     max_length: Annotated[int, typer.Option(min=1, help="Tokens after which a row is cut.")] = 1024,
     leave_out: Annotated[bool, typer.Option(help="Leave longer rows out instead.")] = False,
     as_json: Json = False,
@@ -818,6 +911,14 @@ def _entered(job: jobs.Job, *, wait: bool, as_json: bool) -> None:
         raise typer.Exit(1)
 
 
+def _finding(finding: preflight.Finding) -> str:
+    if finding.advice is None:
+        return words.say("en", f"preflight.{finding.key}", **finding.facts)
+    name = words.say("en", f"param.{finding.advice.name}.name")
+    what = words.say("en", finding.advice.key, **finding.advice.facts)
+    return words.say("en", "preflight.setting", name=name, what=what)
+
+
 def _told(job: jobs.Job) -> str:
     lines = [f"{job.id}: {joblist.standing(job).state}", f"  {job.name}"]
     lines += [f"  {line}" for line in job.note.splitlines()]
@@ -829,6 +930,10 @@ def _told(job: jobs.Job) -> str:
             f"  validation loss {result['eval_loss_before']:.3f} -> {result['eval_loss']:.3f}"
             f" in {result['seconds']:.0f} s, {result['steps']} steps"
         )
+    if job.kind == "train" and (curves := contrast.curves_of(job)).rows:
+        lines += [
+            f"  {words.say('en', f'reading.{one.verdict}', **one.facts)}" for one in reading.of(job, curves)
+        ]
     return "\n".join([*lines, f"  {job.folder.path}"])
 
 

@@ -19,12 +19,13 @@ from typing import Any
 import pytest
 import requests
 
-from lib import backends, joblist, jobs, records
+from lib import backends, joblist, jobs, records, words
 from lib.jobfolder import JobFolder
-from lib.workspace import root
+from lib.workspace import room, root, write_json
 from tests.conftest import ROOT
 from tests.fakehub import FakeHub
 from tests.finished import finished
+from tests.processes import until
 
 playwright = pytest.importorskip("playwright.sync_api")
 from axe_playwright_python.sync_playwright import Axe  # noqa: E402
@@ -381,6 +382,68 @@ def test_another_place_and_a_reset_move_the_sliders(server: Server, browser: Bro
     accessible(page, "by hand")
 
 
+def converted(any_conversion: Callable[[], Path]) -> None:
+    """Put a conversion into the workspace, and the visitor before it."""
+    shutil.copytree(any_conversion(), room("conversions") / "tea")
+    write_json(root() / "visit.json", {"dataset": "sample", "conversion": "tea"})
+
+
+@pytest.mark.parametrize(("lang", "locale", "width"), [("en", "en-GB", 1280), ("zh", "zh-CN", 390)])
+def test_every_slider_moves_by_keyboard_and_the_playground_answers(
+    server: Server, browser: Browser, any_conversion: Callable[[], Path], lang: str, locale: str, width: int
+) -> None:
+    converted(any_conversion)
+    page = visit(browser, f"{server.url}/settings", locale, width)
+    chart = key(page, "playground").locator("[role=graphics-document], [role=img]").first
+    expect(chart).to_be_visible()
+    before = chart.get_attribute("aria-label")
+    assert before
+    more = page.get_by_text(words.say(lang, "settings.more"), exact=True)
+    more.click()
+    for name in backends.BACKENDS["local"].ranges:
+        slider = page.locator(f"[class*=st-key-param_{name}_]").get_by_role("slider")
+        expect(slider).to_be_visible()
+        was, first = slider.get_attribute("aria-valuetext"), slider.get_attribute("value") == "0"
+        slider.focus()
+        page.keyboard.press("ArrowRight" if first else "ArrowLeft")
+        expect(slider).not_to_have_attribute("aria-valuetext", str(was))
+        settle(page)
+    expect(chart).not_to_have_attribute("aria-label", before)
+    key(page, "playground").get_by_text(words.say(lang, "playground.numbers")).click()
+    expect(key(page, "playground").get_by_test_id("stDataFrame")).to_be_visible()
+    shoot(page, f"{lang}-{width}-4-playground")
+    accessible(page, "playground")
+    key(page, "guess").locator("summary").first.click()
+    key(page, "guess_timid").get_by_role("radio").first.focus()
+    page.keyboard.press("Space")
+    settle(page)
+    press(page, "guess_run")
+    expect(key(page, "guess_next")).to_be_visible()
+    settle(page)
+    shoot(page, f"{lang}-{width}-4-guess")
+    accessible(page, "guess")
+    assert page.strangers == []  # type: ignore[attr-defined]
+
+
+def test_what_is_known_to_ruin_a_run_is_asked_about_twice(
+    server: Server, browser: Browser, any_conversion: Callable[[], Path]
+) -> None:
+    converted(any_conversion)
+    page = visit(browser, f"{server.url}/settings")
+    rate = page.locator("[class*=st-key-param_learning_rate]").get_by_role("slider")
+    rate.focus()
+    page.keyboard.press("End")
+    expect(rate).to_have_attribute("aria-valuetext", "1e-1")
+    settle(page)
+    press(page, "onward_settings")
+    expect(page.get_by_text(words.say("en", "preflight.asked"))).to_be_visible()
+    assert jobs.listing("train") == []
+    settle(page)
+    accessible(page, "red")
+    press(page, "want_learning_rate")
+    expect(page.get_by_text(words.say("en", "settings.wanted"))).to_be_visible()
+
+
 def test_the_dataset_chosen_last_is_the_one(server: Server, browser: Browser, tmp_path: Path) -> None:
     (tmp_path / "mine.jsonl").write_text('{"question": "a?", "answer": "b"}\n' * 3, encoding="utf-8")
     page = visit(browser, server.url)
@@ -515,22 +578,18 @@ def test_an_upload_that_is_not_data_is_a_sentence(server: Server, browser: Brows
 
 @pytest.mark.trainer
 def test_a_killed_app_finds_its_running_job_again(
-    server: Server, browser: Browser, any_conversion: Callable[[], Any]
+    server: Server, browser: Browser, any_conversion: Callable[[int], Any]
 ) -> None:
-    settings = {"epochs": 30.0, "learning_rate": 1e-3, "batch_size": 4.0}
+    # ten times as long as an app takes to start, also where a busy machine slows both
+    settings = {"epochs": 30.0, "learning_rate": 1e-3, "batch_size": 1.0}
     model = {"kind": "practice", "id": "practice"}
-    job = backends.BACKENDS["local"].start("long", any_conversion(), model, settings, "")
+    job = backends.BACKENDS["local"].start("long", any_conversion(200), model, settings, "")
     page = visit(browser, f"{server.url}/jobs")
     expect(page.get_by_role("button", name="Stop")).to_be_visible()
-    deadline = time.monotonic() + 60
-    while not jobs.get(job.id).folder.metrics():
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
+    until(lambda: job.folder.metrics(), 120)
     server.kill()
-    seen = len(jobs.get(job.id).folder.metrics())
-    while len(jobs.get(job.id).folder.metrics()) == seen:
-        assert time.monotonic() < deadline
-        time.sleep(0.2)
+    seen = len(job.folder.metrics())
+    until(lambda: len(job.folder.metrics()) > seen, 120)
     assert jobs.get(job.id).attempt == 1
     server.start()
     page = visit(browser, f"{server.url}/jobs")
@@ -554,6 +613,7 @@ def test_a_run_that_ends_is_told_outside_the_page(server: Server, browser: Brows
     held = JobFolder(root() / "runner")
     held.path.mkdir(parents=True, exist_ok=True)
     with held.working():  # nobody else starts, or ends, what is only there to be looked at
+        other = finished("black tea", state="running")
         job = finished("green tea", state="running")
         try:
             page = visit(browser, f"{server.url}/jobs")
@@ -561,6 +621,11 @@ def test_a_run_that_ends_is_told_outside_the_page(server: Server, browser: Brows
             key(page, "notify").locator("label").first.click()
             settle(page)
             assert page.evaluate("window.told") == []
+            listed = page.locator("[class*=st-key-job_]")
+            expect(listed).to_contain_text("Preparing")
+            with joblist.opened(write=True) as db:  # nobody touches the page, and its list follows
+                joblist.change(db, joblist.row_of(db, other.id), "done")
+            expect(listed).to_contain_text("Done")
             (job.folder.path / "stop").touch()
             job.folder.halt(step=40)
             page.wait_for_function("window.told.length > 0")

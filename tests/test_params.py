@@ -30,7 +30,7 @@ def test_only_what_a_place_accepts_can_be_chosen(ranges: params.Ranges) -> None:
 
 def test_values_are_shown_as_a_person_writes_them() -> None:
     rate = params.PARAMS["learning_rate"]
-    assert [rate.show(value) for value in (2e-4, 1e-3, 0.1)] == ["2e-4", "1e-3", "1e-1"]
+    assert [rate.show(value) for value in (2e-4, 1.5e-4, 1e-3, 0.1)] == ["2e-4", "1.5e-4", "1e-3", "1e-1"]
     assert params.PARAMS["lora_dropout"].show(0.05) == "0.05"
 
 
@@ -60,5 +60,5 @@ def test_a_wrong_setting_is_named(given: dict[str, str], key: str) -> None:
 
 def test_every_hyperparameter_is_explained() -> None:
     for name, row in params.PARAMS.items():
-        for part in ("name", "what", *(("exam", "lower", "higher", "usual") if row.main else ())):
+        for part in ("name", "what", *(("exam", "lower", "higher", "usual") if row.taught else ())):
             assert f"param.{name}.{part}" in words.catalog("en")

@@ -14,7 +14,7 @@ from typing import IO, Any
 
 import pytest
 
-from lib.errors import ModelError
+from lib.errors import ModelError, WorkspaceError
 from lib.jobfolder import JobFolder
 from lib.trainer import checkpoints, data, failure
 from tests.tiny import (
@@ -174,8 +174,9 @@ def test_a_broken_model_folder_says_what_is_wrong(tiny: Path, tmp_path: Path, br
     [
         (MemoryError(), "trainer.out_of_memory"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "trainer.out_of_memory"),
-        (RuntimeError("PytorchStreamWriter failed writing file data/1"), "workspace.disk_full"),
-        (OSError(28, "No space left on device"), "workspace.disk_full"),
+        (RuntimeError("PytorchStreamWriter failed writing file data/1"), "trainer.disk_full"),
+        (OSError(28, "No space left on device"), "trainer.disk_full"),
+        (WorkspaceError("workspace.disk_full", path="x", free=1), "trainer.disk_full"),
         (ModuleNotFoundError("no", name="trl"), "trainer.not_installed"),
         (ValueError("something else"), "trainer.unexpected"),
         (ModelError("trainer.no_rows", file="x"), "trainer.no_rows"),
@@ -192,7 +193,7 @@ def test_what_ends_a_run_becomes_a_sentence(error: Exception, key: str, tmp_path
 
 @pytest.mark.parametrize(("steps", "epochs"), [(360, 8), (3, 1), (9, 3), (1000, 30), (1, 1)])
 def test_there_is_an_evaluation_at_every_epochs_end_and_the_last_step(steps: int, epochs: int) -> None:
-    from lib.trainer.progress import evaluation_steps
+    from lib.trainer.settings import evaluation_steps
 
     at = evaluation_steps(steps, epochs)
     assert {round(steps * epoch / epochs) for epoch in range(1, epochs + 1)} <= at

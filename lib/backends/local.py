@@ -61,7 +61,7 @@ def folder(model: Model) -> Path | None:
 
 def parameters(model: Model) -> int | None:
     """Return how many numbers a model has, from its weights' headers; None if it is not on this computer."""
-    place = _place(model)
+    place = folder(model)
     return memory.parameters(place) if place else None
 
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import streamlit as st
 
-from lib import datasets, keys
+from lib import datasets, jobs, keys
 from lib.chat import Conversation
 from lib.errors import AppError
 from lib.ui import nav
@@ -50,6 +50,19 @@ def trouble(error: AppError | dict[str, Any]) -> None:
 def sorry(sentence: str) -> None:
     """Show what went wrong."""
     st.error(literal(sentence), icon=":material/error:")
+
+
+def stop(job_id: str) -> None:
+    """Draw the button that stops a job.
+
+    It acts before the page runs: a part that ticks may begin the page anew and never come to its buttons.
+    """
+
+    def act() -> None:
+        with calm():
+            jobs.stop(job_id)
+
+    st.button(t("jobs.stop"), icon=":material/stop:", key=f"stop_{job_id}", on_click=act)
 
 
 def empty(icon: str, title: str, body: str, label: str, to: str) -> None:
@@ -160,25 +173,33 @@ def command(shell: str, script: str = "", name: str = "") -> None:
 
     Beside it, where there is one, a script of its own that does the same, to be kept as the file `name`.
     """
-    title = t("frame.code_title") if script else t("frame.command_title")
+    scripts = [(t("frame.script_tab"), t("frame.script"), name, script)] if script else []
+    commands(shell, scripts)
+
+
+def commands(shell: str, scripts: Sequence[tuple[str, str, str, str]]) -> None:
+    """Draw the fold-out with a command line and texts beside it: each its tab, a caption, file name, text."""
+    title = t("frame.code_title") if scripts else t("frame.command_title")
     with st.expander(title, icon=":material/terminal:", key="code"):
-        tabs = st.tabs([t("frame.command_tab"), t("frame.script_tab")]) if script else [st.container()]
+        labels = [t("frame.command_tab"), *(tab for tab, *_ in scripts)]
+        tabs = st.tabs(labels) if scripts else [st.container()]
         with tabs[0]:
             st.caption(t("frame.command"))
             st.code(shell, language=None, wrap_lines=True)  # the colours of bash are too pale to be read
-        if script:
-            with tabs[1]:
-                st.caption(t("frame.script"))
+        for tab, (_, caption, name, text) in zip(tabs[1:], scripts, strict=True):
+            with tab:
+                st.caption(caption)
                 st.download_button(
                     name,
-                    script,
+                    text,
                     name,
-                    "text/x-python",
+                    "text/plain",
                     on_click="ignore",
                     icon=":material/download:",
-                    key="script",
+                    key="script" if len(scripts) == 1 else f"script_{name}",
                 )
-                st.code(script, language="python", wrap_lines=True)
+                language = "python" if name.endswith(".py") else None
+                st.code(text, language=language, wrap_lines=True)
 
 
 _AVATARS = {

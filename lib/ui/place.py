@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import streamlit as st
 
-from lib import backends, hub, jobs, script
+from lib import backends, conversions, hub, jobs, preflight, script
 from lib.check import Report
 from lib.errors import AppError
-from lib.ui import parts, platform, sliders
+from lib.estimate import Amount
+from lib.preflight import Known, Price
+from lib.ui import nav, parts, platform, sliders
 from lib.ui.state import State
 from lib.ui.words import explain, t
 
@@ -123,7 +124,7 @@ def model(me: State) -> Model | None:
 
 
 def again(me: State, job: jobs.Job) -> None:
-    """Make a job's place, model and settings the visitor's, so that the settings page shows them."""
+    """Make what a job was asked for the visitor's, so that the settings page begins the same run again."""
     asked = job.folder.asked()
     chosen = asked.get("model") or {}
     kind, name = str(chosen.get("kind", "")), str(chosen.get("id", ""))
@@ -142,18 +143,39 @@ def again(me: State, job: jobs.Job) -> None:
         elif kind == "hub":
             revision = str(chosen.get("revision") or "main")
             me.model_hub = name if revision == "main" else f"{name}@{revision}"
+            _endpoint(me, str(chosen.get("endpoint") or ""))
+    me.conversion = conversions.of(job) or me.conversion
+    me.system, me.run_name = str(asked.get("system", "")), job.name
     sliders.take(me, place, chosen, asked.get("settings") or {})
 
 
-def speed(me: State, chosen: Model | None) -> dict[str, Any]:
-    """Return what is known about this model's speed here, as `estimate.plan` takes it."""
-    if me.place != "local" or chosen is None:
-        return {}
-    return {
-        "speed": jobs.measured_speed(chosen),
-        "practice": chosen["kind"] == "practice",
-        "parameters": backends.local.parameters(chosen),
-    }
+def _endpoint(me: State, address: str) -> None:
+    if not address or address in hub.ENDPOINTS:
+        me.endpoint = address or "auto"
+    else:
+        me.endpoint, me.own_endpoint = "own", address
+
+
+def known(me: State, chosen: Model | None, report: Report | None, price: Price | None) -> Known:
+    """Return what is known about this model and place, as `preflight.card` takes it."""
+    broken = sum(finding.severity == "error" for finding in report.findings) if report else 0
+    wanted = frozenset(name for name, value in me.wanted.items() if me.settings.get(name) == value)
+    return preflight.known(me.place, chosen, broken_rules=broken, wanted=wanted, price=price)
+
+
+def validation(amount: Amount) -> None:
+    """Draw the share of rows that is kept back; it was chosen where the dataset was converted."""
+    total = amount.train + amount.validation
+    st.markdown(f"**{t('param.validation.name')}**")
+    st.caption(t("param.validation.what"))
+    st.markdown(
+        t("says.validation.share", n=amount.validation, total=total, share=amount.validation / max(1, total))
+    )
+    with st.expander(t("settings.lower_higher"), icon=":material/swap_vert:"):
+        for part in ("exam", "lower", "higher", "usual"):
+            st.markdown(t(f"param.validation.{part}"))
+    if st.button(t("settings.to_convert"), icon=":material/arrow_back:", key="to_convert"):
+        nav.go("convert")
 
 
 def findings(report: Report) -> None:

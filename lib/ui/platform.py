@@ -267,7 +267,7 @@ def _deployed(now: Deployment, page: str) -> None:
 
 
 def _cost(cost: Cost) -> None:
-    tiles = [(t("settings.tokens"), t("settings.about", what=f"{cost.tokens:,}"))]
+    tiles = [(t("preflight.tokens"), t("settings.about", what=f"{cost.tokens:,}"))]
     if cost.amount is not None:
         tiles.append((t("platform.amount"), t("settings.about", what=f"{cost.amount:,.2f} {cost.currency}")))
     if cost.minimum is not None:

@@ -2,8 +2,8 @@
 
 import streamlit as st
 
-from lib import conversions, estimate, params
-from lib.ui import nav, parts, place, platform, seeing, sliders, visit
+from lib import advice, conversions, estimate, params, preflight
+from lib.ui import flight, guessing, nav, parts, place, platform, playing, seeing, sliders, visit
 from lib.ui.state import state
 from lib.ui.words import t
 
@@ -24,36 +24,54 @@ data = conversions.folder(me.conversion)
 amount = estimate.amount(data)
 me.settings = sliders.settled(me, backend, model)
 
-left, right = st.columns([3, 2], gap="medium")
+practice = bool(model and model["kind"] == "practice")
+case = advice.Case(me.settings, amount, practice)
+
+sliders.presets(me, backend, model)
+left, right = st.columns([1, 1], gap="medium")
+slots = []
 with left:
     for name in params.PARAMS:
         if name in backend.ranges and params.PARAMS[name].main:
             with st.container(border=True):
-                sliders.one(me, name, backend.ranges)
+                sliders.one(me, name, backend.ranges, case)
+                slots.append(st.container(key=f"short_{name}").empty())
     with st.expander(t("settings.more"), icon=":material/tune:"):
         for name in params.PARAMS:
             if name in backend.ranges and not params.PARAMS[name].main:
-                sliders.one(me, name, backend.ranges)
-    if st.button(t("settings.reset"), icon=":material/restart_alt:", type="tertiary", key="reset"):
-        sliders.reset(me, backend, model)
-        st.rerun()
+                sliders.one(me, name, backend.ranges, case)
+        place.validation(amount)
 
-with right, st.container(border=True):
-    parts.card_title(t("settings.means_title"), t("settings.means"))
-    sliders.meaning(estimate.plan(amount, me.settings, **place.speed(me, model)), amount, me.settings)
-
+with right:
+    playing.short(playing.panel(me, data, params.PLAIN | me.settings, practice=practice), slots)
+guessing.fold_out(me, data)
 if me.place == "local" and model and not backend.missing():
     seeing.row(data, model, me.settings, amount.train)
 
+report = None
 with st.container(border=True):
     parts.card_title(t("settings.check_title"), t("settings.check"))
     with parts.calm():
-        place.findings(backend.check(data))
+        report = backend.check(data)
+        place.findings(report)
 
+with st.container(border=True, key="preflight"):
+    parts.card_title(t("preflight.title"), t("preflight.lead"))
+    told = preflight.card(data, me.settings, place.known(me, model, report, flight.price(me)))
+    flight.card(told)
 ready = place.confirmed(me, backend, data, model)
-parts.command(place.command(me, backend, data, model))
 
-if nav.onward("settings", ready=ready, label=t(f"place.{me.place}.start")) and model:
+shell = place.command(me, backend, data, model)
+flight.code(data, model, me.settings, shell, validation=amount.validation > 0)
+
+label = t("preflight.again") if me.asked_twice else t(f"place.{me.place}.start")
+if me.asked_twice:
+    parts.sorry(t("preflight.asked"))
+if nav.onward("settings", ready=ready, label=label) and model:
+    if not flight.sure(me, told):
+        st.rerun()
     with parts.calm():
-        me.job = place.begin(me, backend, visit.name(me), data, model).id
+        job = place.begin(me, backend, visit.name(me), data, model)
+        preflight.keep(job.folder, told)
+        me.job = job.id
         nav.go("jobs")

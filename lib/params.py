@@ -23,7 +23,7 @@ class Param:
     `taught`: it has the texts exam, lower, higher and usual beside its name and what it is.
 
     A choice among named things has the names in `choices` (texts `param.NAME.choice.CHOICE`); its values are
-    their places there.
+    their places there. `here`: the trainer on this computer takes it too.
     """
 
     name: str
@@ -33,6 +33,7 @@ class Param:
     whole: bool = True
     taught: bool = True
     choices: tuple[str, ...] = ()
+    here: bool = True
 
     def show(self, value: float) -> str:
         """Return the value as a person writes it: `2e-4`, `16`, `0.05`, `dora`."""
@@ -65,6 +66,14 @@ PARAMS: dict[str, Param] = {
             (1e-6, 2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 1e-1),
             main=True,
             whole=False,
+        ),
+        Param(
+            "rate_multiplier",
+            1,
+            (0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10),
+            main=True,
+            whole=False,
+            here=False,
         ),
         Param("epochs", 3, (1, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30), main=True),
         Param("batch_size", 8, (1, 2, 4, 8, 16, 32), main=True),
@@ -109,12 +118,16 @@ def preset(name: str, start: Settings, ranges: Ranges) -> Settings:
     return {one: nearest(one, value, ranges) for one, value in wished.items()}
 
 
+PLAIN: Settings = {name: row.default for name, row in PARAMS.items()}
+"""Every hyperparameter's default, for what looks at all of them where a place takes only some."""
+
+
 def defaults(ranges: Ranges, instead: Settings | None = None) -> Settings:
     """Return the settings to start from at a place that allows `ranges`, each at its nearest stop.
 
     `instead`: values that suit this place or model better than the rows' own.
     """
-    wished = {name: row.default for name, row in PARAMS.items()} | (instead or {})
+    wished = PLAIN | (instead or {})
     return {name: nearest(name, wished[name], ranges) for name in PARAMS if name in ranges}
 
 

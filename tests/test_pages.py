@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +10,19 @@ import orjson
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from lib import check, conversions, convert, datasets, edits, formats, joblist, jobs, words, workspace
+from lib import (
+    check,
+    conversions,
+    convert,
+    datasets,
+    edits,
+    formats,
+    joblist,
+    jobs,
+    preflight,
+    words,
+    workspace,
+)
 from lib.jobfolder import JobFolder
 from lib.ui import nav, table
 from lib.ui.state import KEY, State
@@ -395,6 +407,24 @@ def test_what_hurts_wants_a_second_click_and_red_asks_twice() -> None:
     assert not [button for button in at.button if button.key == "want_learning_rate"]
     one(at.select_slider, "param_learning_rate").set_value(5e-3).run()
     assert me(at).wanted == {}
+
+
+def test_the_job_page_shows_what_was_estimated_beside_what_it_took(
+    any_conversion: Callable[[], Path],
+) -> None:
+    data = any_conversion()
+    job = finished("one", data=data)
+    known = preflight.known("local", {"kind": "practice", "id": "practice"})
+    preflight.keep(job.folder, preflight.card(data, job.folder.asked()["settings"], known))
+    at = app()
+    me(at).job = job.id
+    at = visit(at, "jobs")
+    table = next(frame.value for frame in at.dataframe if words.say("en", "preflight.off") in frame.value)
+    shown = dict(
+        zip(table[words.say("en", "preflight.what")], table[words.say("en", "preflight.real")], strict=True)
+    )
+    assert shown[words.say("en", "preflight.steps")] == "40"
+    assert shown[words.say("en", "preflight.seconds")] == "12 s"
 
 
 def test_a_preset_is_taken_and_what_differs_is_said() -> None:

@@ -352,7 +352,9 @@ def half_billion(place: Path) -> Path:
     """Write a model of Qwen2.5-0.5B's shape with random weights and the practice model's tokenizer."""
     import torch
     from transformers import AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
+    from transformers.utils import logging
 
+    logging.disable_progress_bar()
     config = Qwen2Config(
         vocab_size=151_936,
         hidden_size=896,

@@ -31,6 +31,7 @@ from lib import (
     params,
     playground,
     preflight,
+    reading,
     records,
     seen,
     sift,
@@ -879,6 +880,10 @@ def _told(job: jobs.Job) -> str:
             f"  validation loss {result['eval_loss_before']:.3f} -> {result['eval_loss']:.3f}"
             f" in {result['seconds']:.0f} s, {result['steps']} steps"
         )
+    if job.kind == "train" and (curves := contrast.curves_of(job)).rows:
+        lines += [
+            f"  {words.say('en', f'reading.{one.verdict}', **one.facts)}" for one in reading.of(job, curves)
+        ]
     return "\n".join([*lines, f"  {job.folder.path}"])
 
 

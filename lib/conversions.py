@@ -41,3 +41,27 @@ def manifest(name: str) -> dict[str, Any] | None:
         return convert.manifest(folder(name)) if name else None
     except WorkspaceError:  # a name that leaves the workspace, from a file edited by hand
         return None
+
+
+def of(job: jobs.Job) -> str:
+    """Return the name of the conversion that a job was given, "" where it was given none.
+
+    One that is gone is made again of the job's own copy, without what was set aside.
+    """
+    data = job.folder.path / "data"
+    wanted = _bytes(data)
+    if not wanted:
+        return ""
+    for known in sorted(workspace.room("conversions").iterdir(), reverse=True):
+        if _bytes(known) == wanted:
+            return known.name
+    name = workspace.new_id(job.name)
+    jobs.link(data, folder(name))
+    return name
+
+
+def _bytes(conversion: Path) -> bytes:
+    try:
+        return (conversion / "manifest.json").read_bytes()
+    except (FileNotFoundError, NotADirectoryError):
+        return b""

@@ -33,6 +33,7 @@ from filelock import FileLock, Timeout
 from lib.errors import AppError, JobError
 from lib.workspace import read_json, told, write_json
 
+BUSY = 75  # exit code of a process that found another one at work in its folder (EX_TEMPFAIL)
 _RESERVE = 1 << 14  # bytes: a result with its facts, whatever the size of the disk's blocks
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")  # Linux: another one after every start
 
@@ -152,7 +153,7 @@ class JobFolder:
         """
         result = self.result() or {}
         rooms = [path for path in self.path.glob(".*.part") if path.is_dir()] + [self.path / "checkpoints"]
-        for path in self.path.glob(".*.part"):
+        for path in [*self.path.glob(".*.part"), self.path / "reserve"]:
             if path not in rooms:
                 path.unlink(missing_ok=True)
         if result.get("state") != "done":

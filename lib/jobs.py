@@ -42,7 +42,7 @@ from filelock import FileLock, Timeout
 
 from lib import estimate, joblist
 from lib.errors import AppError, JobError, UsageError, WorkspaceError
-from lib.jobfolder import JobFolder
+from lib.jobfolder import BUSY, JobFolder
 from lib.joblist import ENDED, STATES, Event, Job, events, set_state
 from lib.workspace import new_id, room, root, sweep, told
 
@@ -62,7 +62,6 @@ LEAVING = 10.0  # seconds a process may live on after its result.json, before it
 TROUBLE = 2.0  # seconds to wait when the disk refused
 KILL = 5.0  # seconds between SIGTERM and SIGKILL
 LOOKED_AT = 1000  # validation rows that a few are chosen from: enough to see every file of a dataset
-BUSY = 75  # exit code of a job process that found another one at work in its folder (EX_TEMPFAIL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,6 +247,21 @@ def validation_questions(job: Job, most: int) -> list[str]:
         pass
     step = max(1, len(questions) // most)
     return list(questions)[::step][:most]
+
+
+def link(source: Path, target: Path) -> None:
+    """Put a conversion's files into a new folder, without copying them where the disk can; the manifest last.
+
+    Raises `WorkspaceError` on a full or read-only disk.
+    """
+    with told(target):
+        target.mkdir()
+        for name in DATA:
+            if (source / name).is_file():
+                try:
+                    os.link(source / name, target / name)
+                except OSError:  # another disk, or one without links
+                    shutil.copyfile(source / name, target / name)
 
 
 def start_runner() -> None:
@@ -468,24 +482,13 @@ def _enter(
     with joblist.making(path):
         folder = JobFolder.create(path, asked | {"kind": kind, "name": name, "backend": backend})
         if data is not None:
-            _link(data, folder.path / "data")
+            link(data, folder.path / "data")
         if before:
             before(folder)
         values = {"id": path.name, "kind": kind, "name": name, "backend": backend, "created": time.time()}
         values |= {"lane": row.lane, "grace": row.grace, "command": orjson.dumps(row.command)}
         with joblist.opened(write=True) as db:
             return joblist.as_job(joblist.enter(db, values))
-
-
-def _link(source: Path, target: Path) -> None:
-    with told(target):
-        target.mkdir()
-        for name in DATA:
-            if (source / name).is_file():
-                try:
-                    os.link(source / name, target / name)
-                except OSError:  # another disk, or one without links
-                    shutil.copyfile(source / name, target / name)
 
 
 def _await_the_list(job_id: str) -> None:

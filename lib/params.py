@@ -39,8 +39,8 @@ class Param:
         if self.choices:
             return self.choices[int(value)]
         if self.name == "learning_rate":
-            digits, power = f"{value:.0e}".split("e")
-            return f"{digits}e{int(power)}"
+            digits, power = f"{value:.1e}".split("e")
+            return f"{float(digits):g}e{int(power)}"
         return f"{value:g}"
 
 

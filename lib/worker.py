@@ -21,8 +21,8 @@ from typing import Any
 
 from lib import handover
 from lib.errors import AppError, HubError, JobError, ModelError
-from lib.jobfolder import JobFolder
-from lib.jobs import BUSY, unexpected
+from lib.jobfolder import BUSY, JobFolder
+from lib.jobs import unexpected
 from lib.workspace import inside, room
 
 TRAINER = ("torch", "transformers", "trl", "peft", "accelerate", "datasets")  # packages, in requirements.txt
@@ -39,7 +39,7 @@ class _StopError(Exception):
 
 
 def main(folder: JobFolder) -> int:
-    """Work in a job folder; return the exit code: 0 ended, 1 failed, `jobs.BUSY` another is at work there."""
+    """Work in a job folder; return the exit code: 0 ended, 1 failed, `BUSY` another is at work there."""
     following: Command | None = None
     try:
         with folder.working():

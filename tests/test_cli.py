@@ -122,6 +122,7 @@ def test_the_job_list_is_kept_in_order(tmp_path: Path) -> None:
     assert answer("jobs", "note", first.id, "the best")["note"] == "the best"
     assert [row["id"] for row in answer("jobs", "list", "--search", "BEST")] == [first.id]
     assert len(answer("jobs", "list")) == 2
+    assert words.say("en", "reading.falling", first=3.0, last=1.5) in run("jobs", "show", first.id).stdout
     told = answer("jobs", "compare", first.id, second.id)
     assert [(one["letter"], one["what"], one["how"]) for one in told["differences"]] == [
         ("B", "learning_rate", "half")

@@ -52,7 +52,7 @@ def test_the_sentence_names_the_setting_in_the_middle_of_a_sentence() -> None:
 
 
 def test_a_value_between_the_stops_is_not_rounded() -> None:
-    assert contrast.shown("en", "learning_rate", 1.5e-4) == "0.00015"
+    assert contrast.shown("en", "learning_rate", 1.25e-4) == "0.000125"
     assert contrast.shown("en", "learning_rate", 2e-4) == "2e-4"
 
 

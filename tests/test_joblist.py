@@ -292,6 +292,7 @@ def test_what_a_killed_process_left_half_written_goes(quiet: None) -> None:
     job = ended("tea", "running")
     for name in (
         ".status.json.7.abc.part",
+        "reserve",
         ".adapter.part/weights",
         "checkpoints/checkpoint-3/x",
         "best/weights",
@@ -303,7 +304,7 @@ def test_what_a_killed_process_left_half_written_goes(quiet: None) -> None:
     job.folder.halt(step=3)
     job.folder.tidy()
     now = {path.name for path in job.folder.path.iterdir()}
-    assert before - now == {".status.json.7.abc.part"}  # with all else it can go on
+    assert before - now == {".status.json.7.abc.part", "reserve"}  # with all else it can go on
     job.folder.finish(kept_step=5, best_step=3)
     job.folder.tidy()
     assert now - {path.name for path in job.folder.path.iterdir()} == {".adapter.part", "checkpoints"}

@@ -197,15 +197,17 @@ def test_a_lane_runs_one_job_oldest_first_and_lanes_run_side_by_side() -> None:
     assert [job.id for job in jobs.listing("other")] == [second.id]
 
 
-def test_the_app_dies_and_the_job_finishes(tmp_path: Path) -> None:
+def test_the_app_dies_and_the_queue_goes_on_to_its_end(tmp_path: Path) -> None:
     code = (
         "import sys, time; from lib import jobs\n"
         f"jobs.KINDS['one'] = jobs.Kind('a', 1, ({str(tmp_path / 'script.py')!r},))\n"
-        "print(jobs.submit('one', 'orphan', {'does': 'wait'}).id, flush=True); time.sleep(60)\n"
+        "for name in ('orphan', 'next'):\n"
+        "    print(jobs.submit('one', name, {'does': 'wait'}).id, flush=True)\n"
+        "time.sleep(60)\n"
     )
     app = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert app.stdout
-    job = JobFolder(room("jobs") / app.stdout.readline().strip())
+    job, following = (JobFolder(room("jobs") / app.stdout.readline().strip()) for _ in range(2))
     until(lambda: (job.path / "starts").exists())
     app.kill()
     app.wait()
@@ -214,6 +216,9 @@ def test_the_app_dies_and_the_job_finishes(tmp_path: Path) -> None:
     until(job.result)
     # nobody looks, and still the list learns of it
     until(lambda: jobs.events(job.path.name)[-1].state == "done")
+    until(lambda: (following.path / "starts").exists())  # and the queue goes on
+    (following.path / "go").touch()
+    until(lambda: jobs.events(following.path.name)[-1].state == "done")
 
 
 def test_a_killed_job_goes_on_as_a_second_attempt() -> None:

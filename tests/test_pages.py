@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from lib import (
+    backends,
     check,
     conversions,
     convert,
@@ -19,6 +21,7 @@ from lib import (
     formats,
     joblist,
     jobs,
+    params,
     preflight,
     words,
     workspace,
@@ -402,6 +405,11 @@ def test_what_hurts_wants_a_second_click_and_red_asks_twice() -> None:
     at.button(key="onward_settings").click().run()
     assert not jobs.listing("train")
     assert me(at).asked_twice
+    one(at.select_slider, "param_seed").set_value(1).run()
+    assert me(at).asked_twice
+    one(at.select_slider, "param_learning_rate").set_value(5e-3).run()
+    assert not me(at).asked_twice
+    one(at.select_slider, "param_learning_rate").set_value(1e-1).run()
     at.button(key="want_learning_rate").click().run()
     assert me(at).wanted == {"learning_rate": 1e-1}
     assert not [button for button in at.button if button.key == "want_learning_rate"]
@@ -513,6 +521,20 @@ def test_a_finished_run_is_drawn_and_read(lang: str) -> None:
     assert me(visit(app(lang), "jobs")).log_scale
 
 
+@pytest.mark.parametrize("lang", list(words.languages()))
+def test_what_the_model_knew_before_is_drawn_where_it_was_measured(lang: str) -> None:
+    job = finished("tea")
+    said = words.say(lang, "reading.forgetting", first=0.9, last=2.0)
+    assert said not in shown(watched(job, lang))
+    for step, value in ((0, 0.9), (20, 1.5), (40, 2.0)):
+        job.folder.metric(step=step, epoch=step / 10, eval_loss=1.0, known_loss=value)
+    at = watched(job, lang)
+    assert said in shown(at)
+    assert words.say(lang, "jobs.known_words", first="0.90", last="2.00") in shown(at)
+    first = json.loads(at.get("vega_lite_chart")[0].proto.spec)["layer"][0]
+    assert words.say(lang, "jobs.known_loss") in first["encoding"]["color"]["scale"]["domain"]
+
+
 def test_a_run_is_named_and_noted_and_found_by_both() -> None:
     other, job = finished("coffee"), finished("tea")
     at = watched(job)
@@ -577,24 +599,47 @@ def test_a_stopped_run_goes_on(holding_the_runner: None) -> None:
     assert [event.note for event in jobs.events(job.id)][-1] == "again"
 
 
-def test_again_fills_the_settings_page() -> None:
-    name = converted()
-    asked = {"learning_rate": 1e-3, "epochs": 6, "batch_size": 2, "seed": 3}
-    job = finished("tea", asked, model={"kind": "hub", "id": "org/model", "revision": "v2"})
+def test_again_fills_the_settings_page(holding_the_runner: None, tmp_path: Path) -> None:
+    data, other = tmp_path / "of another computer", workspace.room("conversions") / "other"
+    for folder in (data, other):
+        folder.mkdir(parents=True)
+        turns = [{"role": role, "content": folder.name} for role in ("user", "assistant")]
+        (folder / "train.jsonl").write_bytes(orjson.dumps({"messages": turns}) + b"\n")
+        (folder / "manifest.json").write_bytes(orjson.dumps({"counts": {"train": 1}, "of": folder.name}))
+    every = {name: row.stops[-1] for name, row in params.PARAMS.items()}
+    chosen = {"kind": "hub", "id": "org/model", "revision": "v2", "endpoint": "https://hub.example.org"}
+    place = backends.BACKENDS["local"]
+    job = place.start("tea", data, chosen, every, "Be kind.")
+    joblist.rename(job.id, "tea, all the way")
     at = watched(job)
-    me(at).conversion = name
-    me(at).place, me(at).model = "siliconflow", "practice"
+    mine = me(at)
+    mine.conversion, mine.system, mine.endpoint, mine.place, mine.model = (
+        "other",
+        "No.",
+        "auto",
+        "siliconflow",
+        "practice",
+    )
     at.button(key=f"again_{job.id}").click().run()
     assert not at.exception
     at = visit(at, "settings")
-    assert (me(at).place, me(at).model, me(at).model_hub) == ("local", "hub", "org/model@v2")
-    assert {key: me(at).settings[key] for key in asked} == asked
-    assert one(at.select_slider, "param_epochs").value == 6
-    practice = finished("tea", {"epochs": 10})
+    mine = me(at)
+    assert (mine.place, mine.model, mine.model_hub) == ("local", "hub", "org/model@v2")
+    assert (mine.endpoint, mine.own_endpoint) == ("own", "https://hub.example.org")
+    assert one(at.select_slider, "param_epochs").value == every["epochs"]
+    assert mine.conversion != "other"  # none that is still here: it was made of the job's own copy
+    at.button(key="onward_settings").click().run()
+    again = jobs.get(me(at).job)
+    assert again.id != job.id and again.name == "tea, all the way"
+    assert again.folder.asked() == job.folder.asked() | {"name": again.name}
+    assert (again.folder.path / "data" / "train.jsonl").read_bytes() == (data / "train.jsonl").read_bytes()
+    assert len(list(workspace.room("conversions").iterdir())) == 2
+
+    practice = finished("coffee", {"epochs": 10}, data=other)
     at = watched(practice)
     at.button(key=f"again_{practice.id}").click().run()
     at = visit(at, "settings")
-    assert me(at).model == "practice"
+    assert (me(at).model, me(at).conversion, me(at).system) == ("practice", "other", "")
     assert one(at.select_slider, "param_epochs").value == 10
 
 

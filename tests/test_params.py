@@ -30,7 +30,7 @@ def test_only_what_a_place_accepts_can_be_chosen(ranges: params.Ranges) -> None:
 
 def test_values_are_shown_as_a_person_writes_them() -> None:
     rate = params.PARAMS["learning_rate"]
-    assert [rate.show(value) for value in (2e-4, 1e-3, 0.1)] == ["2e-4", "1e-3", "1e-1"]
+    assert [rate.show(value) for value in (2e-4, 1.5e-4, 1e-3, 0.1)] == ["2e-4", "1.5e-4", "1e-3", "1e-1"]
     assert params.PARAMS["lora_dropout"].show(0.05) == "0.05"
 
 

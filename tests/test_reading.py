@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import re
+
 import numpy as np
 import pytest
 
 from lib import words
-from lib.curves import Series
-from lib.reading import Reading, read
+from lib.curves import Curves, Series
+from lib.jobfolder import JobFolder
+from lib.reading import Reading, forgetting, read
+from tests.practised import Practised
 
 STEPS, EPOCHS = 200, 10
 VERDICTS = (
     *("early", "short", "diverged", "nothing", "memorising", "learning", "falling", "settled", "blind"),
+    "forgetting",
 )
 
 
@@ -44,6 +49,16 @@ def test_falling_curves_are_learning(seed: int) -> None:
 def test_flat_by_now_is_settled(seed: int) -> None:
     told = read(noisy(fall(3, 0.9, STEPS, 12), seed), curve(fall(3, 1, 11, 12)), ended=True)
     assert told.verdict == "settled"
+
+
+def test_flat_where_the_learning_rate_is_almost_nothing_is_not_settled() -> None:
+    share = np.linspace(0, 1, STEPS)
+    cosine = curve(1 + np.cos(np.pi * share))
+    way = (share + np.sin(np.pi * share) / np.pi)[:: STEPS // 10]  # how far the learning has come at a cosine
+    loss, validation = noisy(fall(3, 2, STEPS, 2), 0), curve(3 - way)
+    assert read(loss, validation, ended=True).verdict == "settled"
+    assert read(loss, validation, cosine, ended=True).verdict == "falling"
+    assert read(loss, curve(fall(3, 1, 11, 20)), cosine, ended=True).verdict == "settled"
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -107,6 +122,74 @@ def test_noise_alone_never_has_diverged(points: int) -> None:
     flat = (noisy(np.full(points, 2.0), seed, noise=0.3) for seed in range(200 if points < 1000 else 5))
     told = [read(loss, curve(np.full(5, 2.0)), ended=True).verdict for loss in flat]
     assert told.count("nothing") >= 0.95 * len(told), told
+
+
+def test_forgetting_is_told_where_it_is_measured_and_much() -> None:
+    assert forgetting(curve(np.array([1.0, 1.8, 2.5]))) == Reading("forgetting", {"first": 1.0, "last": 2.5})
+    for little in ([1.0, 1.1, 1.2], [1.0, 2.0, 1.1], [2.0, 1.0], [1.0], []):
+        assert forgetting(curve(np.array(little))) is None
+
+
+def drawn(folder: JobFolder, share: float = 1.0) -> Reading:
+    """Read a real run's curves, up to a share of its steps."""
+    curves = Curves(folder.path)
+    curves.read()
+    last = share * curves.series("loss").steps[-1]
+    loss, validation, rates = (
+        one.at(one.steps <= last) for one in map(curves.series, ("loss", "eval_loss", "learning_rate"))
+    )
+    return read(loss, validation, rates, ended=share == 1, share=share, broken=curves.broken)
+
+
+# What a run is told, what it must be read as at its end, and after a part of its steps.
+REAL = {
+    "epochs=1 learning_rate=1e-6": ("nothing", 0.4, "nothing"),
+    "epochs=1": ("falling", 0.4, "learning"),
+    "defaults": ("memorising", 0.2, "learning"),
+    "epochs=1 learning_rate=1e-1": ("diverged", 0.4, "diverged"),
+}
+
+
+@pytest.mark.trainer
+@pytest.mark.parametrize("name", REAL)
+def test_a_real_run_is_read_as_what_it_is(practised: Practised, name: str) -> None:
+    verdict, share, midway_verdict = REAL[name]
+    told, midway = drawn(practised(name)), drawn(practised(name), share)
+    assert (told.verdict, midway.verdict) == (verdict, midway_verdict), (told, midway)
+    for lang in words.languages():
+        for one in (told, midway):
+            said = words.say(lang, f"reading.{one.verdict}", **one.facts)
+            named = re.findall(r"\d+\.\d\d", said)
+            assert set(named) <= {f"{fact:.2f}" for fact in one.facts.values()}
+            assert named or one.verdict in ("nothing", "diverged")
+
+
+@pytest.mark.trainer
+def test_a_real_run_learns_by_heart_since_the_epoch_of_its_best_measurement(practised: Practised) -> None:
+    rows = [row for row in practised("defaults").metrics() if "eval_loss" in row]
+    best = min(rows, key=lambda row: row["eval_loss"])
+    told = drawn(practised("defaults"))
+    assert told.facts["epoch"] == pytest.approx(best["epoch"], abs=0.01)
+    assert 1 < best["epoch"] < 5
+    assert (told.facts["best"], told.facts["last"]) == (best["eval_loss"], rows[-1]["eval_loss"])
+    for lang in words.languages():
+        said = words.say(lang, "reading.memorising", **told.facts)
+        assert f"{best['eval_loss']:.2f}" in said
+        assert f"{best['epoch']:.2g}" in said
+
+
+@pytest.mark.trainer
+def test_real_runs_forget_the_more_the_higher_the_rate(practised: Practised) -> None:
+    def knew(name: str) -> Series:
+        curves = Curves(practised(name).path)
+        curves.read()
+        return curves.series("known_loss")
+
+    assert forgetting(knew("epochs=1 learning_rate=1e-6")) is None
+    told, ruined = forgetting(knew("defaults")), forgetting(knew("epochs=1 learning_rate=1e-1"))
+    assert told
+    assert ruined
+    assert told.facts["first"] == ruined.facts["first"] < told.facts["last"] < ruined.facts["last"]
 
 
 @pytest.mark.parametrize("verdict", VERDICTS)

@@ -14,7 +14,7 @@ from typing import IO, Any
 
 import pytest
 
-from lib.errors import ModelError
+from lib.errors import ModelError, WorkspaceError
 from lib.jobfolder import JobFolder
 from lib.trainer import checkpoints, data, failure
 from tests.tiny import (
@@ -174,8 +174,9 @@ def test_a_broken_model_folder_says_what_is_wrong(tiny: Path, tmp_path: Path, br
     [
         (MemoryError(), "trainer.out_of_memory"),
         (RuntimeError("DefaultCPUAllocator: can't allocate memory"), "trainer.out_of_memory"),
-        (RuntimeError("PytorchStreamWriter failed writing file data/1"), "workspace.disk_full"),
-        (OSError(28, "No space left on device"), "workspace.disk_full"),
+        (RuntimeError("PytorchStreamWriter failed writing file data/1"), "trainer.disk_full"),
+        (OSError(28, "No space left on device"), "trainer.disk_full"),
+        (WorkspaceError("workspace.disk_full", path="x", free=1), "trainer.disk_full"),
         (ModuleNotFoundError("no", name="trl"), "trainer.not_installed"),
         (ValueError("something else"), "trainer.unexpected"),
         (ModelError("trainer.no_rows", file="x"), "trainer.no_rows"),

@@ -13,7 +13,7 @@ import pytest
 
 from lib import backends, conversions, convert, datasets, formats, hub, jobs, worker
 from lib.errors import JobError
-from lib.jobfolder import JobFolder
+from lib.jobfolder import BUSY, JobFolder
 from lib.jobs import Job
 from lib.workspace import room
 from tests.conftest import ROOT
@@ -214,7 +214,7 @@ def test_a_second_process_leaves_the_folder_alone() -> None:
         done = subprocess.run(
             [sys.executable, "-m", "lib.worker", str(folder.path)], cwd=ROOT, capture_output=True, text=True
         )
-    assert done.returncode == jobs.BUSY
+    assert done.returncode == BUSY
     assert folder.result() is None
 
 

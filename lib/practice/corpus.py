@@ -17,9 +17,8 @@ from string import Formatter
 from typing import Any
 
 Chat = list[dict[str, str]]
-SEED = (
-    20261122  # of the pretraining text; the tokenizer's share of it and what is held out have the next ones
-)
+# Of the tokenizer's share of the text; what the model is trained on and what is held out have the next two.
+SEED = 20261122
 
 # How often each kind of chat comes, in the order of `_write`.
 TALK, SIGHT, MANNER = 0.04, 0.03, 0.5

@@ -71,11 +71,18 @@ class Best:
 
 @contextmanager
 def replacing(folder: Path) -> Iterator[Path]:
-    """Give an empty folder to fill, which takes the place of `folder` when the block has succeeded."""
+    """Give an empty folder to fill, which takes the place of `folder` when the block has succeeded.
+
+    Where it has not, what was written so far is deleted.
+    """
     beside = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(beside, ignore_errors=True)
     beside.mkdir(parents=True)
-    yield beside
+    try:
+        yield beside
+    except BaseException:
+        shutil.rmtree(beside, ignore_errors=True)
+        raise
     before = _before(folder)
     shutil.rmtree(before, ignore_errors=True)
     if folder.exists():

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from lib.errors import AppError, ModelError, WorkspaceError
+from lib.errors import AppError, Fact, ModelError, WorkspaceError
 from lib.trainer.settings import CHOICES, smaller
 
 
@@ -19,12 +19,15 @@ def told(error: BaseException, folder: Path, settings: Mapping[str, Any]) -> App
     `settings` are the run's hyperparameters; empty where models are only talked to.
     """
     for cause in _causes(error):
+        if _no_room(cause):
+            facts: dict[str, Fact] = {"path": str(folder), "free": shutil.disk_usage(folder).free}
+            if isinstance(cause, AppError):
+                facts = cause.facts
+            if settings:
+                return ModelError("trainer.disk_full", **facts)
+            return WorkspaceError("workspace.disk_full", **facts)
         if isinstance(cause, AppError):
             return cause
-        if _no_room(cause):
-            return WorkspaceError(
-                "workspace.disk_full", path=str(folder), free=shutil.disk_usage(folder).free
-            )
         if _no_memory(cause) and not settings:
             return ModelError("trainer.no_memory_to_talk")
         if _no_memory(cause):
@@ -57,10 +60,10 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
 def _no_room(error: BaseException) -> bool:
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return True
+    if isinstance(error, AppError):
+        return error.key == "workspace.disk_full"
     text = str(error)  # torch and safetensors write in C++ and Rust and raise errors of their own
-    return any(
-        sign in text for sign in ("No space left", "PytorchStreamWriter failed writing", "os error 28")
-    )
+    return any(sign in text for sign in _FULL)
 
 
 def _no_memory(error: BaseException) -> bool:
@@ -70,3 +73,12 @@ def _no_memory(error: BaseException) -> bool:
         or type(error).__name__ == "OutOfMemoryError"
         or (isinstance(error, RuntimeError) and ("can't allocate memory" in text or "out of memory" in text))
     )
+
+
+# The last two are torch's, the very last of a file that it closes after too little of it could be written.
+_FULL = (
+    "No space left",
+    "os error 28",
+    "PytorchStreamWriter failed writing",
+    ". unexpected pos ",
+)

@@ -8,43 +8,23 @@ next word were off by 0.07, in float32 by 0.00001. Source: measured 2026-11 on h
 
 from __future__ import annotations
 
-import argparse
 import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
-from lib.errors import JobError, ModelError, WorkspaceError
+from lib.errors import ModelError, WorkspaceError
 from lib.jobfolder import JobFolder
-from lib.trainer import failure, quiet
+from lib.trainer import process, quiet
 from lib.workspace import free_bytes, read_json, told
 
-BUSY = 75  # as in lib/jobs.py, which watches for it
 DTYPES = {"float32": 4, "float16": 2, "bfloat16": 2}  # bytes of a number
 SHARD = "4GB"  # a file of the weights is no larger, so that any disk and any upload takes it
 
 
 def main() -> int:
-    """Merge, and leave the result in the job's folder. Returns 1 where that failed."""
-    asked = argparse.ArgumentParser(prog="python -m lib.trainer.merge", description=__doc__.splitlines()[0])
-    asked.add_argument("job_folder", type=Path)
-    folder = JobFolder(asked.parse_args().job_folder.resolve())
-    quiet.prepare()
-    try:
-        with folder.working():
-            try:
-                _run(folder)
-            except Exception as error:
-                found = failure.told(error, folder.path, {})
-                folder.fail(found)  # before it is printed: the log may be what had no room
-                print(f"failed: {found}", flush=True)
-                return 1
-    except JobError as error:
-        if error.key != "job.busy":
-            raise
-        print(error, flush=True)
-        return BUSY
-    return 0
+    """Merge, and leave the result in the job's folder. Returns the exit code."""
+    return process.main("merge", __doc__, _run)
 
 
 def _run(folder: JobFolder) -> None:

@@ -13,7 +13,6 @@ that is whole, unless the model has been trained further meanwhile: then it begi
 
 from __future__ import annotations
 
-import argparse
 import math
 import sys
 import time
@@ -23,12 +22,11 @@ from typing import Any
 
 import orjson
 
-from lib.errors import JobError, ModelError
+from lib.errors import ModelError
 from lib.jobfolder import JobFolder
-from lib.trainer import failure, quiet
+from lib.trainer import failure, process
 from lib.workspace import told, write_json
 
-BUSY = 75  # as in lib/jobs.py, which watches for it
 SHOWN = 5  # the best rows, and as many of the worst
 AT_ONCE = 16  # rows answered together; half as many whenever the memory does not hold them
 ROOM = 64_000_000  # numbers the scores of all possible next words may take at a time: 256 MB
@@ -52,26 +50,8 @@ class Row:
 
 
 def main() -> int:
-    """Score, and leave the result in the job's folder. Returns 1 where that failed."""
-    asked = argparse.ArgumentParser(prog="python -m lib.trainer.score", description=__doc__.splitlines()[0])
-    asked.add_argument("job_folder", type=Path)
-    folder = JobFolder(asked.parse_args().job_folder.resolve())
-    quiet.prepare()
-    try:
-        with folder.working():
-            try:
-                _run(folder)
-            except Exception as error:
-                found = failure.told(error, folder.path, {})
-                folder.fail(found)  # before it is printed: the log may be what had no room
-                print(f"failed: {found}", flush=True)
-                return 1
-    except JobError as error:
-        if error.key != "job.busy":
-            raise
-        print(error, flush=True)
-        return BUSY
-    return 0
+    """Score, and leave the result in the job's folder. Returns the exit code."""
+    return process.main("score", __doc__, _run)
 
 
 def _run(folder: JobFolder) -> None:

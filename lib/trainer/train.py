@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -12,10 +12,8 @@ from typing import Any
 from lib import practice
 from lib.errors import JobError, ModelError
 from lib.jobfolder import JobFolder
-from lib.trainer import failure, memory, quiet, trackers
+from lib.trainer import memory, process, quiet, trackers
 from lib.trainer.settings import Settings, read
-
-BUSY = 75  # as in lib/jobs.py, which watches for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,35 +28,19 @@ class Loaded:
 
 
 def work(folder: JobFolder, given: Path | None) -> int:
-    """Train what `folder` asks for and leave its result there. Returns the exit code: 1 if it failed.
+    """Train what `folder` asks for and leave its result there. Returns the exit code, as `process.hold` does.
 
-    Where another process is at work in the folder, nothing is touched and the exit code is `BUSY`.
+    `given` is the folder where a Hub model's files are.
     """
-    told: dict[str, Any] = {}
-    try:
-        with folder.working():
-            try:
-                asked = folder.asked()
-                settings = read(asked.get("settings"))
-                if settings is None:
-                    raise JobError("job.folder_broken", folder=str(folder.path))
-                told = asdict(settings)
-                _run(folder, asked, settings, given)
-            except Exception as error:
-                failed = failure.told(error, folder.path, told)
-                folder.fail(failed)  # before it is printed: the log may be what had no room
-                print(f"failed: {failed}", flush=True)
-                return 1
-    except JobError as error:
-        if error.key != "job.busy":
-            raise
-        print(error, flush=True)
-        return BUSY
-    return 0
+    return process.hold(folder, lambda held: _run(held, given))
 
 
-def _run(folder: JobFolder, asked: dict[str, Any], settings: Settings, given: Path | None) -> None:
+def _run(folder: JobFolder, given: Path | None) -> None:
     begun = time.monotonic()
+    asked = folder.asked()
+    settings = read(asked.get("settings"))
+    if settings is None:
+        raise JobError("job.folder_broken", folder=str(folder.path))
     folder.report("loading")
     from lib.trainer import checkpoints, data, model, progress
 
@@ -110,6 +92,11 @@ def _run(folder: JobFolder, asked: dict[str, Any], settings: Settings, given: Pa
         watch.stopped = True
         if loop.state.global_step > resumed:
             loop.checkpoint()
+    except Exception:
+        checkpoints.newest_whole(
+            room
+        )  # deletes what a full disk has left half-written: the result needs room
+        raise
     trained = time.monotonic() - started
 
     step, steps = int(loop.state.global_step), int(loop.state.max_steps)

@@ -106,9 +106,8 @@ def _buttons(me: State, job: jobs.Job) -> None:
         if job.state not in jobs.ENDED:
             if job.folder.stop_wanted():
                 st.caption(t("jobs.stopping"))
-            elif st.button(t("jobs.stop"), key=f"stop_{job.id}", icon=":material/stop:"):
-                jobs.stop(job.id)
-                st.rerun(scope="fragment")
+            else:
+                parts.stop(job.id)
             return
         if st.button(t("fetch.go_on"), type="primary", key=f"go_on_{job.id}", icon=":material/play_arrow:"):
             datasets.go_on(job.id, me.hub_token)

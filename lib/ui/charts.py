@@ -17,12 +17,17 @@ _POINTS = alt.OverlayMarkDef(filled=True, size=40)
 
 
 def loss_curves(curves: Curves, key: str, *, smoothing: float, log: bool) -> None:
-    """Draw training and validation loss over steps, the training loss also smoothed, and the best mark."""
-    loss, validation = curves.series("loss"), curves.series("eval_loss")
+    """Draw training and validation loss over steps, the training loss also smoothed, and the best mark.
+
+    Where it is measured, also the loss on what the model knew before.
+    """
+    loss, validation, known = (curves.series(name) for name in ("loss", "eval_loss", "known_loss"))
     smooth = 0 < smoothing < 1 and len(loss) > 1
     raw, calm, measured = t("jobs.training_loss"), t("jobs.smooth_loss"), t("jobs.validation_loss")
     best_at = lowest(validation)
     kinds = [raw, calm, measured] if smooth else [raw, measured]
+    before = t("jobs.known_loss")
+    kinds += [before] if len(known) else []
 
     def chart(kind: str, series: Series) -> alt.Chart:
         return _base(_table({kind: series}, log=log), kinds, "step", t("jobs.step_label"), log=log)
@@ -31,11 +36,12 @@ def loss_curves(curves: Curves, key: str, *, smoothing: float, log: bool) -> Non
         chart(raw, loss).mark_line(opacity=PALE if smooth else 1.0),
         *([chart(calm, smoothed(loss, smoothing)).mark_line()] if smooth else []),
         chart(measured, validation).mark_line(point=_POINTS),
+        *([chart(before, known).mark_line(point=_POINTS, strokeDash=[4, 3])] if len(known) else []),
     ]
     if best_at is not None and len(validation) > 1 and (not log or validation.values[best_at] > 0):
         layers += _best(validation, best_at)
     st.altair_chart(alt.layer(*layers).properties(height=280), key=key)
-    st.caption(in_words(validation))
+    st.caption(in_words(validation, known))
 
 
 def overlay(runs: Mapping[str, Curves], name: str, key: str, *, log: bool, calm: bool = False) -> None:
@@ -49,12 +55,15 @@ def overlay(runs: Mapping[str, Curves], name: str, key: str, *, log: bool, calm:
     st.altair_chart(drawing.properties(height=240), key=key)
 
 
-def in_words(validation: Series) -> str:
-    """Return what the validation curve shows, for whoever cannot see it."""
+def in_words(validation: Series, known: Series) -> str:
+    """Return what the measured curves show, for whoever cannot see them."""
     if len(validation) < 2:
         return t("jobs.curve_soon")
     first, last, best = validation.values[0], validation.values[-1], validation.values.min()
-    return t("jobs.curve_words", first=f"{first:.2f}", last=f"{last:.2f}", best=f"{best:.2f}")
+    said = t("jobs.curve_words", first=f"{first:.2f}", last=f"{last:.2f}", best=f"{best:.2f}")
+    if len(known) > 1:
+        said += "  \n" + t("jobs.known_words", first=f"{known.values[0]:.2f}", last=f"{known.values[-1]:.2f}")
+    return said
 
 
 def _table(drawn: Mapping[str, Series], *, log: bool) -> pd.DataFrame:
@@ -75,7 +84,10 @@ def _base(table: pd.DataFrame, kinds: list[str], across: str, title: str, *, log
         x=alt.X(f"{across}:Q", title=title, axis=axis),
         y=alt.Y("loss:Q", title=up, scale=alt.Scale(type="log") if log else alt.Scale(zero=False)),
         color=alt.Color(
-            "kind:N", scale=alt.Scale(domain=kinds), legend=alt.Legend(title=None, orient="top-right")
+            "kind:N",
+            scale=alt.Scale(domain=kinds),
+            # the mark beside a name is as strong as the strongest line, not as the raw curve
+            legend=alt.Legend(title=None, orient="bottom", columns=2, symbolOpacity=1),
         ),
         tooltip=[
             alt.Tooltip("kind:N", title=" "),
@@ -94,5 +106,7 @@ def _best(validation: Series, place: int) -> list[alt.Chart]:
     )
     return [
         point.mark_point(shape="diamond", filled=True, size=140, color="#B45309"),
-        point.mark_text(dy=16, color="#B45309").encode(text="said:N"),
+        # on a rim of the page's white, so that it is read over the curves
+        point.mark_text(dy=-16, stroke="white", strokeWidth=4).encode(text="said:N"),
+        point.mark_text(dy=-16, color="#B45309").encode(text="said:N"),
     ]

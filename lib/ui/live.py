@@ -13,7 +13,7 @@ import streamlit as st
 from lib import backends, conversions, convert, edits, examine, joblist, jobs, profile, reading
 from lib.curves import Curves
 from lib.errors import AppError
-from lib.ui import charts, flight, ledger, notice, parts, table
+from lib.ui import charts, flight, ledger, notice, parts, smaller, table
 from lib.ui.state import State
 from lib.ui.words import explain, t
 
@@ -36,7 +36,7 @@ def conversion(me: State) -> None:
     """Draw the conversion that is running, then the ledger of the finished one."""
 
     def done(job: jobs.Job) -> None:
-        me.converting = ""
+        me.converting = me.run_name = ""
         me.conversion = str(job.folder.asked()["out"]).replace("\\", "/").rsplit("/", 1)[-1]
 
     _watch(me.converting, lambda job: _bar(job, "convert.running"), done, t("convert.was_stopped"))
@@ -104,7 +104,6 @@ def examination(me: State, request: convert.Request, keep: Path) -> examine.Exam
 def training(me: State, job: jobs.Job) -> None:
     """Draw one training job: live while it runs, its result after."""
     active = job.state in ACTIVE and job.backend == "local"
-    shown = joblist.standing(job)
 
     @st.fragment(run_every=1.0 if active else None, key="training")
     def panel() -> None:
@@ -113,11 +112,13 @@ def training(me: State, job: jobs.Job) -> None:
         except AppError:
             st.rerun()  # deleted meanwhile, from another tab or the command line
         standing = joblist.standing(now)
-        if standing.state != shown.state:
-            st.rerun()  # one full run: the list, the buttons and the timer follow
+        if now.state != job.state:
+            # one full run: the list, the buttons and the timer follow; not for each evaluation that begins
+            # or ends, because a click just then would be lost
+            st.rerun()
         with st.container(border=True):
             with st.container(horizontal=True, vertical_alignment="center"):
-                st.header(parts.plain(now.name), anchor=False)
+                st.header(parts.plain(now.name), anchor=False, width="content")
                 st.badge(t(f"state.{standing.state}"), color=BADGES[standing.state])
                 st.caption(t("jobs.since", when=_when(standing.since)))
             if now.note:
@@ -184,8 +185,7 @@ def _watch(
             st.rerun()
         if job.state in ACTIVE:
             bar(job)
-            if st.button(t("jobs.stop"), key=f"stop_{job_id}", icon=":material/stop:"):
-                jobs.stop(job_id)
+            parts.stop(job_id)
             if until():
                 st.rerun()
             return
@@ -233,6 +233,7 @@ def _local(me: State, job: jobs.Job, standing: joblist.Standing) -> None:
     curves = curves_of(job)
     if job.state == "failed":
         parts.sorry(explain(job.error or {}))
+        smaller.offer(me, job)
     if job.state == "queued":
         st.markdown(t("jobs.waits"))
     if job.state == "running":
@@ -246,7 +247,7 @@ def _local(me: State, job: jobs.Job, standing: joblist.Standing) -> None:
             st.progress(min(1.0, step / steps), t("jobs.progress", step=step, steps=steps))
         parts.numbers(*_tiles(job, status, result, curves))
     if curves.rows:
-        _drawn(me, job, curves, status)
+        _drawn(me, job, curves)
     if job.state == "done":
         st.markdown(
             t(
@@ -261,8 +262,8 @@ def _local(me: State, job: jobs.Job, standing: joblist.Standing) -> None:
         if result.get("rows_left_out"):
             st.caption(t("jobs.left_out", n=result["rows_left_out"]))
     with st.container(horizontal=True):
-        if job.state in ACTIVE and st.button(t("jobs.stop"), icon=":material/stop:", key=f"stop_{job.id}"):
-            jobs.stop(job.id)
+        if job.state in ACTIVE:
+            parts.stop(job.id)
         resume = job.state in ("stopped", "failed") and st.button(
             t("jobs.resume"), icon=":material/resume:", help=t("jobs.resume_help"), key=f"resume_{job.id}"
         )
@@ -281,7 +282,7 @@ def _local(me: State, job: jobs.Job, standing: joblist.Standing) -> None:
         st.code("\n".join(_history(job)), language=None)
 
 
-def _drawn(me: State, job: jobs.Job, curves: Curves, status: dict[str, Any]) -> None:
+def _drawn(me: State, job: jobs.Job, curves: Curves) -> None:
     """Draw the curves, how they are drawn, and what they say."""
     with st.container(horizontal=True, vertical_alignment="bottom"):
         me.smoothing = st.slider(
@@ -291,14 +292,8 @@ def _drawn(me: State, job: jobs.Job, curves: Curves, status: dict[str, Any]) -> 
             t("jobs.log_scale"), me.log_scale, help=t("jobs.log_scale_help"), key="log_scale"
         )
     charts.loss_curves(curves, f"curve_{job.id}", smoothing=me.smoothing, log=me.log_scale)
-    told = reading.read(
-        curves.series("loss"),
-        curves.series("eval_loss"),
-        ended=job.state in jobs.ENDED,
-        share=status.get("step", 0) / max(1, status.get("steps", 1)),
-        broken=curves.broken or (job.error or {}).get("key") == "trainer.diverged",
-    )
-    st.markdown(f":material/insights: {t(f'reading.{told.verdict}', **told.facts)}")
+    for told in reading.of(job, curves):
+        st.markdown(f":material/insights: {t(f'reading.{told.verdict}', **told.facts)}")
 
 
 def _history(job: jobs.Job) -> list[str]:

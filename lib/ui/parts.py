@@ -9,7 +9,7 @@ from contextlib import contextmanager
 
 import streamlit as st
 
-from lib import datasets
+from lib import datasets, jobs
 from lib.chat import Conversation
 from lib.errors import AppError
 from lib.ui import nav
@@ -41,6 +41,19 @@ def calm() -> Iterator[None]:
 def sorry(sentence: str) -> None:
     """Show what went wrong."""
     st.error(literal(sentence), icon=":material/error:")
+
+
+def stop(job_id: str) -> None:
+    """Draw the button that stops a job.
+
+    It acts before the page runs: a part that ticks may begin the page anew and never come to its buttons.
+    """
+
+    def act() -> None:
+        with calm():
+            jobs.stop(job_id)
+
+    st.button(t("jobs.stop"), icon=":material/stop:", key=f"stop_{job_id}", on_click=act)
 
 
 def empty(icon: str, title: str, body: str, label: str, to: str) -> None:

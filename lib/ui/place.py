@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import streamlit as st
 
-from lib import backends, hub, jobs, preflight
+from lib import backends, conversions, hub, jobs, preflight
 from lib.check import Report
 from lib.errors import AppError
 from lib.estimate import Amount
@@ -65,7 +65,7 @@ def model(me: State) -> Model | None:
 
 
 def again(me: State, job: jobs.Job) -> None:
-    """Make a job's place, model and settings the visitor's, so that the settings page shows them."""
+    """Make what a job was asked for the visitor's, so that the settings page begins the same run again."""
     asked = job.folder.asked()
     chosen = asked.get("model") or {}
     kind, name = str(chosen.get("kind", "")), str(chosen.get("id", ""))
@@ -80,7 +80,17 @@ def again(me: State, job: jobs.Job) -> None:
         elif kind == "hub":
             revision = str(chosen.get("revision") or "main")
             me.model_hub = name if revision == "main" else f"{name}@{revision}"
+            _endpoint(me, str(chosen.get("endpoint") or ""))
+    me.conversion = conversions.of(job) or me.conversion
+    me.system, me.run_name = str(asked.get("system", "")), job.name
     sliders.take(me, backends.BACKENDS[me.place], chosen, asked.get("settings") or {})
+
+
+def _endpoint(me: State, address: str) -> None:
+    if not address or address in hub.ENDPOINTS:
+        me.endpoint = address or "auto"
+    else:
+        me.endpoint, me.own_endpoint = "own", address
 
 
 def known(me: State, chosen: Model | None, report: Report | None, price: Price | None) -> Known:

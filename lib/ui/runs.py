@@ -36,6 +36,25 @@ def choose(me: State, runs: Sequence[jobs.Job]) -> None:
         key=f"job_{len(runs)}",  # a run that came while the page was open may be the chosen one
     )
     me.job = chosen or me.job
+    _follow(runs)
+
+
+def _follow(runs: Sequence[jobs.Job]) -> None:
+    """Run the page anew when any of the runs comes into another state, or there are others."""
+    shown = _told(runs)
+    active = any(job.state in live.ACTIVE and job.backend == "local" for job in runs)
+
+    @st.fragment(run_every=2.0 if active else None, key="follow")
+    def look() -> None:
+        if _told(jobs.listing("train")) != shown:
+            st.rerun()
+
+    look()
+
+
+def _told(runs: Sequence[jobs.Job]) -> list[tuple[str, str]]:
+    """Return what is shown of each run; evaluating is part of training, it comes and goes too often."""
+    return [(job.id, joblist.standing(job).state.replace("evaluating", "training")) for job in runs]
 
 
 def order(job: jobs.Job) -> None:
@@ -97,6 +116,7 @@ def compare(me: State, runs: Sequence[jobs.Job]) -> None:
             known,
             format_func=names.__getitem__,
             max_selections=contrast.MOST,
+            placeholder=t("contrast.placeholder"),
             key="compared",
         )
         if len(me.compared) < 2:

@@ -52,8 +52,7 @@ def _job(job: jobs.Job, names: Mapping[str, str], *, done: bool) -> None:
         elif status.get("seconds_left"):
             said += " " + t("scores.left", seconds=status["seconds_left"])
         st.progress(min(1.0, count / total) if total else 0.0, f"{parts.literal(names[job.id])}: {said}")
-        if st.button(t("jobs.stop"), icon=":material/stop:", key=f"stop_{now.id}"):
-            jobs.stop(now.id)
+        parts.stop(now.id)
         return
     if now and now.state == "failed":
         parts.sorry(explain(now.error or {}))

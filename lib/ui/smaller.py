@@ -22,6 +22,7 @@ def offer(me: State, job: jobs.Job) -> None:
         for name, value in settings.items()
         if value != before.get(name)
     )
-    if st.button(t("jobs.smaller", change=change), icon=":material/compress:", key=f"smaller_{job.id}"):
+    said = t("jobs.smaller", change=change)
+    if st.button(said, icon=":material/compress:", type="primary", key=f"smaller_{job.id}"):
         me.job = local.again_smaller(job).id
         st.rerun()

@@ -116,6 +116,7 @@ class State:
     prices: dict[str, list[float]] = field(default_factory=dict)  # place -> for a million tokens, at least
     guesses: dict[str, str] = field(default_factory=dict)  # round -> what was guessed
     played_rows: int = TRAINED
+    run_name: str = ""  # of the run that is begun again; "": the dataset's
     # jobs and compare
     job: str = ""
     run_sought: str = ""
@@ -170,7 +171,7 @@ class State:
 _OF_A_DATASET = (
     *("config", "split", "files", "shown_file", "view", "page", "row", "drawn", "sought", "surveys"),
     *("format", "fields", "template", "roles", "examining", "rule", "mending", "seen", "seen_of"),
-    *("group", "converting", "conversion"),
+    *("group", "converting", "conversion", "run_name"),
 )
 
 

@@ -68,8 +68,7 @@ def _merged(job: jobs.Job, out: Path) -> None:
             if one and one.state in ACTIVE:
                 phase = one.folder.status().get("phase", "waits")
                 st.progress(_SHARES.get(phase, 0.0), t(f"takehome.merge_{phase}"))
-                if st.button(t("jobs.stop"), icon=":material/stop:", key=f"stop_{one.id}"):
-                    jobs.stop(one.id)
+                parts.stop(one.id)
                 return
             if active:
                 st.rerun()

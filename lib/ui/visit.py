@@ -41,7 +41,9 @@ def dataset(visitor: State) -> datasets.Dataset | None:
 
 
 def name(visitor: State) -> str:
-    """Return a name for what the visitor starts: their dataset's."""
+    """Return a name for what the visitor starts: that of the run they begin again, or their dataset's."""
+    if visitor.run_name:
+        return visitor.run_name
     found = dataset(visitor)
     return found.name if found else t("settings.job_name")
 

@@ -78,8 +78,9 @@ shell = script.check(data, backend.target) if backend.manual else script.train(d
 flight.code(data, model, me.settings, shell, validation=amount.validation > 0)
 
 ready = model is not None and not backend.missing()
-label = t("preflight.again") if me.asked_twice else t(f"place.{me.place}.start")
-if me.asked_twice:
+label = t(f"place.{me.place}.start")
+if flight.asked(me, told):
+    label = t("preflight.again")
     parts.sorry(t("preflight.asked"))
 if nav.onward("settings", ready=ready, label=label) and model:
     if not flight.sure(me, told):

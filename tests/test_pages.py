@@ -628,6 +628,7 @@ def test_again_fills_the_settings_page(holding_the_runner: None, tmp_path: Path)
     assert (mine.endpoint, mine.own_endpoint) == ("own", "https://hub.example.org")
     assert one(at.select_slider, "param_epochs").value == every["epochs"]
     assert mine.conversion != "other"  # none that is still here: it was made of the job's own copy
+    at.button(key="onward_settings").click().run()  # every value is the most extreme: the card is red
     at.button(key="onward_settings").click().run()
     again = jobs.get(me(at).job)
     assert again.id != job.id and again.name == "tea, all the way"

@@ -41,7 +41,7 @@ def loss_curves(curves: Curves, key: str, *, smoothing: float, log: bool) -> Non
     ]
     if best_at is not None and len(validation) > 1 and (not log or validation.values[best_at] > 0):
         layers += _best(validation, best_at)
-    st.altair_chart(alt.layer(*layers).properties(height=280), key=key)
+    st.altair_chart(alt.layer(*layers).properties(height=340), key=key)
     st.caption(in_words(validation, known))
 
 
@@ -53,7 +53,7 @@ def overlay(runs: Mapping[str, Curves], name: str, key: str, *, log: bool, calm:
     table = _table(series, log=log)
     base = _base(table, list(series), "epoch", t("contrast.epochs"), log=log)
     drawing = base.mark_line() if calm else base.mark_line(point=_POINTS)
-    st.altair_chart(drawing.properties(height=240), key=key)
+    st.altair_chart(drawing.properties(height=280), key=key)
 
 
 def in_words(validation: Series, known: Series) -> str:

@@ -5,6 +5,7 @@ takes a folder `pages` beside the script it runs for its old way of finding page
 fresh server at /jobs (a restarted app's open tab, say) with "Page not found".
 """
 
+import lib  # noqa: F401, I001  (it sets how many threads numpy takes, before anything loads numpy)
 import streamlit as st
 
 app = st.App("pages/frame.py")

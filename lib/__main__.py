@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -23,12 +24,16 @@ from lib import (
     backends,
     contrast,
     formats,
+    handover,
     hub,
     joblist,
     jobs,
     judge,
+    keys,
     outputs,
     params,
+    playground,
+    preflight,
     reading,
     records,
     seen,
@@ -43,6 +48,8 @@ from lib import examine as examining
 from lib import profile as profiling
 from lib.chat import Message
 from lib.errors import AppError, HubError, JobError, ModelError, RecordError, UsageError
+from lib.practice import folder as practice_folder
+from lib.script import recipes
 from lib.trainer.trackers import TRACKERS
 
 P = ParamSpec("P")
@@ -84,6 +91,12 @@ Reasoning = Annotated[
 TargetName = Annotated[
     str,
     typer.Option("--target", help="Whose rules the rows must keep: " + ", ".join(checking.targets()) + "."),
+]
+DataFolder = Annotated[Path, typer.Option("--data", metavar="DIR", help="A folder that `convert` wrote.")]
+ModelName = Annotated[str, typer.Option("--model", help="practice, a model folder, or a Hub id.")]
+SetTo = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="NAME=VALUE", help="A hyperparameter; may be repeated."),
 ]
 EditsFile = Annotated[
     Path | None, typer.Option(metavar="FILE", help="A patch file of edits and fixes, as the page keeps it.")
@@ -367,12 +380,9 @@ def convert(
 @app.command()
 @one_line
 def train(
-    data: Annotated[Path, typer.Option(metavar="DIR", help="A folder that `convert` wrote.")],
-    model: Annotated[str, typer.Option(help="practice, a model folder, or a Hub id.")] = "practice",
-    given: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="A hyperparameter; may be repeated."),
-    ] = None,
+    data: DataFolder,
+    model: ModelName = "practice",
+    given: SetTo = None,
     system: Annotated[str, typer.Option(help="The system prompt to talk to the result with.")] = "",
     endpoint: Annotated[str, typer.Option(help="Where a Hub model is fetched from.")] = hub.ENDPOINTS[0],
     report_to: Annotated[
@@ -385,19 +395,145 @@ def train(
     """Start a training job on this computer. It goes on when this command ends."""
     backend = backends.local.Local()
     asked = _model(model, endpoint)
-    settings = params.checked(dict(_pair(one) for one in given or []), backend.ranges)
+    settings = params.checked(dict(map(_pair, given or [])), backend.ranges)
     manifest = converting.manifest(data) or {}
     system = system or str(manifest.get("mapping", {}).get("system", ""))
+    card = preflight.card(data, backend.defaults(asked) | settings, preflight.known("local", asked))
     job = backend.start(data.resolve().name, data, asked, settings, system, report_to=report_to or ())
+    preflight.keep(job.folder, card)
     _entered(job, wait=wait, as_json=as_json)
 
 
 @app.command()
 @one_line
-def see(
+def send(
+    place: Annotated[str, typer.Option(help="Which platform: " + ", ".join(backends.remotes()) + ".")],
     data: Annotated[Path, typer.Option(metavar="DIR", help="A folder that `convert` wrote.")],
+    model: Annotated[str, typer.Option(help="A base model, as the platform spells it.")],
+    at: Annotated[str, typer.Option(help="Address, account or resource, where the platform needs one.")] = "",
+    given: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="A hyperparameter; may be repeated."),
+    ] = None,
+    system: Annotated[str, typer.Option(help="The system prompt to talk to the result with.")] = "",
+    yes: Annotated[bool, typer.Option("--yes", help="The cost is known; start the job.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Stay until the job has ended.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Send a training job to a platform, with the key in the environment, a secrets file or the keyring.
+
+    Without --yes it only says what the job would cost.
+    """
+    known = backends.remotes()
+    if place not in known:
+        raise UsageError("usage.unknown_platform", name=place, known=", ".join(known))
+    there = known[place]
+    asked = {"kind": "platform", "id": model} | ({there.needs: at} if there.needs else {})
+    settings = there.defaults(asked) | params.checked(dict(_pair(one) for one in given or []), there.ranges)
+    if not yes:
+        cost = there.cost(data, asked, settings)
+        price = "unknown" if cost.amount is None else f"{cost.amount:,.2f} {cost.currency}"
+        least = "" if cost.minimum is None else f", at least {cost.minimum:,.2f} {cost.currency}"
+        _tell(as_json, asdict(cost), f"about {cost.tokens:,} tokens, price {price}{least}")
+        raise UsageError("platform.not_confirmed", platform=there.profile.label)
+    key = keys.find(there.key_variable)[0]
+    there.wire(key, there.address_of(asked))  # a key or an address that can be none is told now
+    name = data.resolve().name
+    job = there.sending(name, data, asked, settings, system, lambda folder: handover.offer(folder, key))
+    while not (wait or job.folder.status() or jobs.get(job.id).state in jobs.ENDED):
+        time.sleep(jobs.TICK)  # until its process has the key, which this one hands over
+    _entered(job, wait=wait, as_json=as_json)
+
+
+@app.command()
+@one_line
+def plan(
+    data: DataFolder,
+    model: ModelName = "practice",
+    given: SetTo = None,
+    as_json: Json = False,
+) -> None:
+    """Say what a training would take on this computer, and what speaks against it. Nothing starts."""
+    backend, asked = backends.local.Local(), _model(model, hub.ENDPOINTS[0])
+    settings = backend.defaults(asked) | params.checked(dict(map(_pair, given or [])), backend.ranges)
+    report = backend.check(data)
+    broken = sum(finding.severity == "error" for finding in report.findings)
+    card = preflight.card(data, settings, preflight.known("local", asked, broken_rules=broken))
+    about = "" if card.tokens.counted else "about "
+    lines = [
+        f"{card.color}: {card.rows} rows, {card.validation} kept back; {card.steps} steps of"
+        f" {card.per_epoch} an epoch; {card.checks} evaluations; {about}{card.trained:,} tokens trained"
+    ]
+    if card.seconds is not None:
+        lines.append(f"  about {words.say('en', 'preflight.time', seconds=card.seconds)}")
+    if card.memory is not None:
+        lines.append(f"  about {words.say('en', 'preflight.size', size=card.memory)} of memory")
+    lines += [f"  {finding.color}: {_finding(finding)}" for finding in card.findings]
+    _tell(as_json, asdict(card) | {"color": card.color}, "\n".join(lines))
+
+
+@app.command()
+@one_line
+def play(
+    data: DataFolder,
+    given: SetTo = None,
+    rows: Annotated[int, typer.Option(min=1, help="So many of its rows are learned from, at most.")] = (
+        playground.TRAINED
+    ),
+    practice: Annotated[
+        bool, typer.Option("--practice", help="Learning rates are those of the practice model.")
+    ] = False,
+    as_json: Json = False,
+) -> None:
+    """Fine-tune the playground's tiny model on some rows, and say what the settings did."""
+    ranges = backends.local.Local().ranges
+    start = params.defaults(ranges, params.PRACTICE if practice else None)
+    settings = start | params.checked(dict(map(_pair, given or [])), ranges)
+    sample = playground.sample(data, rows)
+    if not sample.trained:
+        raise UsageError("play.no_rows", folder=str(data))
+    run = playground.play(sample, playground.chosen(settings, practice=practice))
+    said = [words.say("en", f"playground.said.{run.verdict}", **run.facts)]
+    said += [words.say("en", f"playground.note.{note}", n=run.steps, **run.facts) for note in run.notes]
+    curves = {"loss": run.loss, "validation": run.validation, "known": run.known}
+    told: dict[str, Any] = {
+        "verdict": run.verdict,
+        "notes": run.notes,
+        "steps": run.steps,
+        "facts": run.facts,
+    }
+    told |= {"question": run.question, "before": run.answers[0], "after": run.answers[1]}
+    for name, series in curves.items():
+        told[name] = {"steps": series.steps.tolist(), "values": series.values.tolist()}
+    text = [*said, f"{run.question}", f"  before: {run.answers[0]}", f"  after:  {run.answers[1]}"]
+    _tell(as_json, told, "\n".join(text).replace("**", ""))
+
+
+@app.command("recipe")
+@one_line
+def recipe_for(
+    trainer: Annotated[str, typer.Argument(help=", ".join(recipes.RECIPES) + ".")],
+    data: DataFolder,
+    model: ModelName = "practice",
+    given: SetTo = None,
+) -> None:
+    """Print the same settings for another trainer."""
+    if trainer not in recipes.RECIPES:
+        raise UsageError("recipe.unknown", name=trainer, known=", ".join(recipes.RECIPES))
+    backend, asked = backends.local.Local(), _model(model, hub.ENDPOINTS[0])
+    settings = backend.defaults(asked) | params.checked(dict(map(_pair, given or [])), backend.ranges)
+    held_back = data / "validation.jsonl"
+    name = str(practice_folder()) if asked["kind"] == "practice" else asked["id"]
+    there = held_back.is_file() and held_back.stat().st_size > 0
+    typer.echo(recipes.recipe(trainer, name, data, settings, validation=there), nl=False)
+
+
+@app.command()
+@one_line
+def see(
+    data: DataFolder,
     row: Annotated[int, typer.Option(min=1, help="Which row of its training file.")] = 1,
-    model: Annotated[str, typer.Option(help="practice, a model folder, or a Hub id.")] = "practice",
+    model: ModelName = "practice",
     max_length: Annotated[int, typer.Option(min=1, help="Tokens after which a row is cut.")] = 1024,
     leave_out: Annotated[bool, typer.Option(help="Leave longer rows out instead.")] = False,
     as_json: Json = False,
@@ -566,7 +702,7 @@ def chat(
 ) -> None:
     """Ask a tuned model one question, with the system prompt it was trained with."""
     job = jobs.get(job_id)
-    if job.backend != "local" or not talk.tuned(job.folder):
+    if job.backend == "local" and not talk.tuned(job.folder):
         raise JobError("job.no_model", id=job_id, state=job.state)
     system = str(job.folder.asked().get("system", ""))
     messages = [Message("system", system)] if system else []
@@ -576,7 +712,13 @@ def chat(
     try:
         question = [*messages, Message("user", text)]
         which = "base" if base else "tuned"
-        for piece in models.reply(job.folder.path, which, question, sampling):
+        if job.backend == "local":
+            pieces = models.reply(job.folder.path, which, question, sampling)
+        else:
+            there = backends.BACKENDS[job.backend]
+            key = keys.find(there.key_variable)[0]
+            pieces = there.chat(job, which, question, key=key, temperature=temperature)
+        for piece in pieces:
             answer += piece
             if not as_json:
                 typer.echo(piece, nl=False)
@@ -646,18 +788,13 @@ def export(
     files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     answer, lines = {"job": job.id, "folder": str(folder), "files": files}, [str(folder), *files]
     if to_hub:
-        from lib.hub.upload import upload
-
         token = hub.token_from_environment()
-        page = upload(
-            folder,
-            to_hub,
-            endpoint,
-            token=token,
-            anywhere=token_anywhere,
-            private=not public,
-            leave_out=["export.json", "*.zip", ".*"],
-        )
+        way: dict[str, Any] = {"token": token, "anywhere": token_anywhere, "private": not public}
+        now = _follow(takehome.upload(job, folder, to_hub, endpoint, **way), quiet=as_json)
+        if now.state != "done":
+            _tell(as_json, _job(now), _told(now))
+            raise typer.Exit(1)
+        page = (now.folder.result() or {})["page"]
         answer, lines = answer | {"page": page}, [*lines, page]
     _tell(as_json, answer, "\n".join(lines))
 
@@ -767,6 +904,14 @@ def _entered(job: jobs.Job, *, wait: bool, as_json: bool) -> None:
     _show(job, as_json=as_json)
     if job.state == "failed":
         raise typer.Exit(1)
+
+
+def _finding(finding: preflight.Finding) -> str:
+    if finding.advice is None:
+        return words.say("en", f"preflight.{finding.key}", **finding.facts)
+    name = words.say("en", f"param.{finding.advice.name}.name")
+    what = words.say("en", finding.advice.key, **finding.advice.facts)
+    return words.say("en", "preflight.setting", name=name, what=what)
 
 
 def _told(job: jobs.Job) -> str:

@@ -95,9 +95,9 @@ def modelfile(tokenizer: Path, architecture: str, system: str) -> Modelfile:
     `tokenizer` is the folder with the tokenizer and its template; `architecture` as config.json names it.
     """
     found, end = None, ""
-    template, special = _template(tokenizer)
+    template, special = template_of(tokenizer)
     if template:
-        found = pieces(_renderer(template, special), special.get("bos_token", ""))
+        found = pieces(renderer(template, special), special.get("bos_token", ""))
         end = special.get("eos_token", "")
     read = architecture in READ
     lines = ["# Made by FirstTune. Beside the folder `merged`: ollama create my-model -f Modelfile"]
@@ -200,7 +200,7 @@ def _go(text: str) -> str:
     return f"{{{{ {json.dumps(text, ensure_ascii=False)} }}}}" if text else ""
 
 
-def _template(folder: Path) -> tuple[str, dict[str, str]]:
+def template_of(folder: Path) -> tuple[str, dict[str, str]]:
     """Return the chat template in a tokenizer's folder, or "", and its special tokens."""
     config: dict[str, Any] = read_json(folder / "tokenizer_config.json") or {}
     special = {}
@@ -216,7 +216,7 @@ def _template(folder: Path) -> tuple[str, dict[str, str]]:
         return template if isinstance(template, str) else "", special
 
 
-def _renderer(template: str, special: dict[str, str]) -> Render:
+def renderer(template: str, special: dict[str, str]) -> Render:
     """Return what renders conversations as transformers does, which needs no torch for it either."""
 
     def refuse(message: str) -> NoReturn:

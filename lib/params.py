@@ -20,8 +20,10 @@ Ranges = Mapping[str, tuple[float, float]]
 class Param:
     """One hyperparameter. `stops` are the values a slider offers, ascending; `main` ones come first.
 
+    `taught`: it has the texts exam, lower, higher and usual beside its name and what it is.
+
     A choice among named things has the names in `choices` (texts `param.NAME.choice.CHOICE`); its values are
-    their places there.
+    their places there. `here`: the trainer on this computer takes it too.
     """
 
     name: str
@@ -29,7 +31,9 @@ class Param:
     stops: tuple[float, ...]
     main: bool = False
     whole: bool = True
+    taught: bool = True
     choices: tuple[str, ...] = ()
+    here: bool = True
 
     def show(self, value: float) -> str:
         """Return the value as a person writes it: `2e-4`, `16`, `0.05`, `dora`."""
@@ -41,9 +45,9 @@ class Param:
         return f"{value:g}"
 
 
-def _choice(name: str, default: str) -> Param:
+def _choice(name: str, default: str, *, taught: bool = False) -> Param:
     names = CHOICES[name]
-    return Param(name, names.index(default), tuple(range(len(names))), choices=names)
+    return Param(name, names.index(default), tuple(range(len(names))), taught=taught, choices=names)
 
 
 # Defaults for LoRA on a real model. Sources, read 2026-11:
@@ -63,6 +67,14 @@ PARAMS: dict[str, Param] = {
             main=True,
             whole=False,
         ),
+        Param(
+            "rate_multiplier",
+            1,
+            (0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10),
+            main=True,
+            whole=False,
+            here=False,
+        ),
         Param("epochs", 3, (1, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30), main=True),
         Param("batch_size", 8, (1, 2, 4, 8, 16, 32), main=True),
         Param("lora_rank", 16, (1, 2, 4, 8, 16, 32, 64)),
@@ -71,9 +83,10 @@ PARAMS: dict[str, Param] = {
         Param("max_length", 1024, (SHORTEST, 128, 256, 512, 1024, 2048, 4096)),
         Param("accumulation", 1, (1, 2, 4, 8, 16, MOST_ACCUMULATED)),
         Param("warmup_ratio", 0.05, (0, 0.03, 0.05, 0.1, 0.2), whole=False),
+        _choice("schedule", "cosine", taught=True),
         Param("seed", 0, tuple(range(10))),
         _choice("too_long", "cut"),
-        Param("early_stopping", 0, (0, 2, 3, 5, 10)),
+        Param("early_stopping", 0, (0, 2, 3, 5, 10), taught=False),
         _choice("keep", "last"),
         _choice("method", "lora"),
         _choice("gradient_checkpointing", "auto"),
@@ -86,12 +99,35 @@ PARAMS: dict[str, Param] = {
 PRACTICE: Settings = {"learning_rate": 5e-3, "epochs": 5, "max_length": 256, "lora_dropout": 0}
 
 
+# What each preset makes of the settings to start from: factors, and values in place of others. Ours: quick is
+# for a look at whether it works at all, thorough reads more often, more gently, and keeps the best state.
+PRESETS: dict[str, tuple[Settings, Settings]] = {
+    "quick": ({"epochs": 0.34, "lora_rank": 0.5, "lora_alpha": 0.5}, {}),
+    "standard": ({}, {}),
+    "thorough": (
+        {"epochs": 1.6, "learning_rate": 0.5, "lora_rank": 2, "lora_alpha": 2},
+        {"early_stopping": 3, "keep": CHOICES["keep"].index("best")},
+    ),
+}
+
+
+def preset(name: str, start: Settings, ranges: Ranges) -> Settings:
+    """Return a preset, made from the settings to `start` from at a place that allows `ranges`."""
+    factors, instead = PRESETS[name]
+    wished = {one: instead.get(one, value * factors.get(one, 1)) for one, value in start.items()}
+    return {one: nearest(one, value, ranges) for one, value in wished.items()}
+
+
+PLAIN: Settings = {name: row.default for name, row in PARAMS.items()}
+"""Every hyperparameter's default, for what looks at all of them where a place takes only some."""
+
+
 def defaults(ranges: Ranges, instead: Settings | None = None) -> Settings:
     """Return the settings to start from at a place that allows `ranges`, each at its nearest stop.
 
     `instead`: values that suit this place or model better than the rows' own.
     """
-    wished = {name: row.default for name, row in PARAMS.items()} | (instead or {})
+    wished = PLAIN | (instead or {})
     return {name: nearest(name, wished[name], ranges) for name in PARAMS if name in ranges}
 
 

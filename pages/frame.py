@@ -9,7 +9,14 @@ from lib.ui import nav, parts, state, words
 UI = Path(nav.__file__).parent
 LOGO = UI / "logo.svg"
 # Streamlit pads headings for long documents; in cards that is a hole. No theme option changes it (1.67).
-STYLE = "<style>[data-testid=stHeading] :is(h1, h2) {padding: 0 0 0.5rem}</style>"
+# Where there is room, the playground stays in sight beside the sliders; on a phone a line under each does.
+STYLE = """<style>
+[data-testid=stHeading] :is(h1, h2) {padding: 0 0 0.5rem}
+@media (min-width: 641px) {
+  [class*=st-key-short_] {display: none}
+  [data-testid=stColumn]:has(.st-key-playground) {position: sticky; top: 4rem; align-self: flex-start}
+}
+</style>"""
 ICON = UI / "icon.svg"
 
 st.set_page_config(page_icon=str(ICON), layout="wide")

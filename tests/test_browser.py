@@ -19,9 +19,9 @@ from typing import Any
 import pytest
 import requests
 
-from lib import backends, joblist, jobs, records
+from lib import backends, joblist, jobs, records, words
 from lib.jobfolder import JobFolder
-from lib.workspace import root
+from lib.workspace import room, root, write_json
 from tests.conftest import ROOT
 from tests.fakehub import FakeHub
 from tests.finished import finished
@@ -380,6 +380,68 @@ def test_another_place_and_a_reset_move_the_sliders(server: Server, browser: Bro
     settle(page)
     shoot(page, "en-1280-5-siliconflow")
     accessible(page, "by hand")
+
+
+def converted(any_conversion: Callable[[], Path]) -> None:
+    """Put a conversion into the workspace, and the visitor before it."""
+    shutil.copytree(any_conversion(), room("conversions") / "tea")
+    write_json(root() / "visit.json", {"dataset": "sample", "conversion": "tea"})
+
+
+@pytest.mark.parametrize(("lang", "locale", "width"), [("en", "en-GB", 1280), ("zh", "zh-CN", 390)])
+def test_every_slider_moves_by_keyboard_and_the_playground_answers(
+    server: Server, browser: Browser, any_conversion: Callable[[], Path], lang: str, locale: str, width: int
+) -> None:
+    converted(any_conversion)
+    page = visit(browser, f"{server.url}/settings", locale, width)
+    chart = key(page, "playground").locator("[role=graphics-document], [role=img]").first
+    expect(chart).to_be_visible()
+    before = chart.get_attribute("aria-label")
+    assert before
+    more = page.get_by_text(words.say(lang, "settings.more"), exact=True)
+    more.click()
+    for name in backends.BACKENDS["local"].ranges:
+        slider = page.locator(f"[class*=st-key-param_{name}_]").get_by_role("slider")
+        expect(slider).to_be_visible()
+        was, first = slider.get_attribute("aria-valuetext"), slider.get_attribute("value") == "0"
+        slider.focus()
+        page.keyboard.press("ArrowRight" if first else "ArrowLeft")
+        expect(slider).not_to_have_attribute("aria-valuetext", str(was))
+        settle(page)
+    expect(chart).not_to_have_attribute("aria-label", before)
+    key(page, "playground").get_by_text(words.say(lang, "playground.numbers")).click()
+    expect(key(page, "playground").get_by_test_id("stDataFrame")).to_be_visible()
+    shoot(page, f"{lang}-{width}-4-playground")
+    accessible(page, "playground")
+    key(page, "guess").locator("summary").first.click()
+    key(page, "guess_timid").get_by_role("radio").first.focus()
+    page.keyboard.press("Space")
+    settle(page)
+    press(page, "guess_run")
+    expect(key(page, "guess_next")).to_be_visible()
+    settle(page)
+    shoot(page, f"{lang}-{width}-4-guess")
+    accessible(page, "guess")
+    assert page.strangers == []  # type: ignore[attr-defined]
+
+
+def test_what_is_known_to_ruin_a_run_is_asked_about_twice(
+    server: Server, browser: Browser, any_conversion: Callable[[], Path]
+) -> None:
+    converted(any_conversion)
+    page = visit(browser, f"{server.url}/settings")
+    rate = page.locator("[class*=st-key-param_learning_rate]").get_by_role("slider")
+    rate.focus()
+    page.keyboard.press("End")
+    expect(rate).to_have_attribute("aria-valuetext", "1e-1")
+    settle(page)
+    press(page, "onward_settings")
+    expect(page.get_by_text(words.say("en", "preflight.asked"))).to_be_visible()
+    assert jobs.listing("train") == []
+    settle(page)
+    accessible(page, "red")
+    press(page, "want_learning_rate")
+    expect(page.get_by_text(words.say("en", "settings.wanted"))).to_be_visible()
 
 
 def test_the_dataset_chosen_last_is_the_one(server: Server, browser: Browser, tmp_path: Path) -> None:

@@ -56,6 +56,24 @@ def test_from_the_sample_to_a_chat(tmp_path: Path) -> None:
     assert run("jobs", "log", job["id"]).stdout
 
 
+def test_settings_are_planned_played_and_written_down_without_a_start(tmp_path: Path) -> None:
+    run("convert", *SAMPLE, "--out", tmp_path / "tea")
+    told = answer("plan", "--data", tmp_path / "tea")
+    assert (told["color"], told["steps"], told["checks"]) == ("green", 225, 11)
+    red = run("plan", "--data", tmp_path / "tea", "--set", "learning_rate=0.1").stdout
+    assert red.startswith("red: 360 rows")
+    played = answer("play", "--data", tmp_path / "tea", "--set", "learning_rate=1e-2")
+    assert played["verdict"] == "apart"
+    assert len(played["loss"]["values"]) == played["steps"] == 36
+    script = run("recipe", "trl", "--data", tmp_path / "tea", "--set", "epochs=2").stdout
+    assert "num_train_epochs=2," in script
+    assert "SFTTrainer(" in script
+    run("recipe", "else", "--data", tmp_path / "tea", code=2)
+    (tmp_path / "none").mkdir()
+    run("play", "--data", tmp_path / "none", code=2)
+    assert answer("jobs", "list") == []
+
+
 def test_inspect_says_what_is_in_a_file() -> None:
     told = answer("inspect", SAMPLE[0], "--rows", "2")
     assert told["rows"] == 200

@@ -115,7 +115,7 @@ def said_by_go(template: str, turns: list[Turn]) -> str:
     ids=["chatml", "qwen", "llama3", "mistral", "phi3", "gemma", "plain"],
 )
 def test_ollama_writes_what_the_template_writes(template: str, system: bool) -> None:
-    render = ollama._renderer(template, SPECIAL)
+    render = ollama.renderer(template, SPECIAL)
     found = ollama.pieces(render, "<s>")
     assert found is not None
     assert bool(found.system) is system
@@ -128,11 +128,11 @@ def test_ollama_writes_what_the_template_writes(template: str, system: bool) -> 
 
 @pytest.mark.parametrize("template", [COUNTED, LAST, "{{ nothing.here }}", "{% broken", "always the same"])
 def test_what_is_of_another_shape_is_not_guessed_at(template: str) -> None:
-    assert ollama.pieces(ollama._renderer(template, SPECIAL), "<s>") is None
+    assert ollama.pieces(ollama.renderer(template, SPECIAL), "<s>") is None
 
 
 def test_the_pieces_are_cut_where_a_person_would_cut_them() -> None:
-    found = ollama.pieces(ollama._renderer(QWEN, {}))
+    found = ollama.pieces(ollama.renderer(QWEN, {}))
     start, end = "<|im_start|>", "<|im_end|>\n"
     assert found == ollama.Pieces(
         f"{start}system\nYou are helpful.{end}",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from lib import (
     joblist,
     jobs,
     params,
+    preflight,
     words,
     workspace,
 )
@@ -363,6 +364,92 @@ def test_settings_are_kept_when_the_page_is_left_and_come_back_after_a_reload() 
     assert one(again.select_slider, "param_epochs").value != 6
 
 
+def test_the_playground_answers_every_move_and_keeps_what_was_tried() -> None:
+    at = app()
+    me(at).conversion = converted()
+    at = visit(at, "settings")
+    said = [one.value for one in at.markdown]
+    one(at.select_slider, "param_learning_rate").set_value(1e-1).run()
+    assert not at.exception
+    assert any("**" in text and text not in said for text in (one.value for one in at.markdown))
+    assert [tried.shown for tried in me(at).tried] == [5e-3, 1e-1]
+    numbers = [len(frame.value) for frame in at.dataframe]
+    one(at.segmented_control, "played_rows").set_value(20).run()
+    assert not at.exception
+    assert [tried.rows for tried in me(at).tried] == [96, 96, 20]
+    assert any(rows > 10 for rows in numbers)
+
+
+def test_guesses_are_answered_by_a_run_and_kept() -> None:
+    at = app()
+    me(at).conversion = converted()
+    at = visit(at, "settings")
+    assert not [radio for radio in at.radio if (radio.key or "").startswith("guess_")]
+    at.session_state["guess"] = True
+    at.run()
+    at.radio(key="guess_timid").set_value("apart").run()
+    at.button(key="guess_run").click().run()
+    assert not at.exception
+    assert me(at).guesses == {"timid": "apart"}
+    at.button(key="guess_next").click().run()
+    assert at.radio(key="guess_bold")
+    again = app()
+    assert me(again).guesses == {"timid": "apart"}
+
+
+def test_what_hurts_wants_a_second_click_and_red_asks_twice() -> None:
+    at = app()
+    me(at).conversion = converted()
+    at = visit(at, "settings")
+    one(at.select_slider, "param_learning_rate").set_value(1e-1).run()
+    at.button(key="onward_settings").click().run()
+    assert not jobs.listing("train")
+    assert me(at).asked_twice
+    one(at.select_slider, "param_seed").set_value(1).run()
+    assert me(at).asked_twice
+    one(at.select_slider, "param_learning_rate").set_value(5e-3).run()
+    assert not me(at).asked_twice
+    one(at.select_slider, "param_learning_rate").set_value(1e-1).run()
+    at.button(key="want_learning_rate").click().run()
+    assert me(at).wanted == {"learning_rate": 1e-1}
+    assert not [button for button in at.button if button.key == "want_learning_rate"]
+    one(at.select_slider, "param_learning_rate").set_value(5e-3).run()
+    assert me(at).wanted == {}
+
+
+def test_the_job_page_shows_what_was_estimated_beside_what_it_took(
+    any_conversion: Callable[[], Path],
+) -> None:
+    data = any_conversion()
+    job = finished("one", data=data)
+    known = preflight.known("local", {"kind": "practice", "id": "practice"})
+    preflight.keep(job.folder, preflight.card(data, job.folder.asked()["settings"], known))
+    at = app()
+    me(at).job = job.id
+    at = visit(at, "jobs")
+    table = next(frame.value for frame in at.dataframe if words.say("en", "preflight.off") in frame.value)
+    shown = dict(
+        zip(table[words.say("en", "preflight.what")], table[words.say("en", "preflight.real")], strict=True)
+    )
+    assert shown[words.say("en", "preflight.steps")] == "40"
+    assert shown[words.say("en", "preflight.seconds")] == "12 s"
+
+
+def test_a_preset_is_taken_and_what_differs_is_said() -> None:
+    at = app()
+    me(at).conversion = converted()
+    at = visit(at, "settings")
+    start = dict(me(at).settings)
+    at.button(key="preset_thorough").click().run()
+    assert not at.exception
+    changed = {name for name, value in me(at).settings.items() if value != start[name]}
+    assert changed == {"epochs", "learning_rate", "lora_rank", "lora_alpha", "early_stopping", "keep"}
+    said = " ".join(caption.value for caption in at.caption)
+    assert words.say("en", "param.lora_rank.name") + " 32" in said
+    at.button(key="reset").click().run()
+    assert me(at).settings == start
+
+
 def test_another_place_offers_only_its_own_values() -> None:
     name = converted()
     at = app()
@@ -519,7 +606,7 @@ def test_again_fills_the_settings_page(holding_the_runner: None, tmp_path: Path)
         turns = [{"role": role, "content": folder.name} for role in ("user", "assistant")]
         (folder / "train.jsonl").write_bytes(orjson.dumps({"messages": turns}) + b"\n")
         (folder / "manifest.json").write_bytes(orjson.dumps({"counts": {"train": 1}, "of": folder.name}))
-    every = {name: row.stops[-1] for name, row in params.PARAMS.items()}
+    every = {name: row.stops[-1] for name, row in params.PARAMS.items() if row.here}
     chosen = {"kind": "hub", "id": "org/model", "revision": "v2", "endpoint": "https://hub.example.org"}
     place = backends.BACKENDS["local"]
     job = place.start("tea", data, chosen, every, "Be kind.")
@@ -541,6 +628,7 @@ def test_again_fills_the_settings_page(holding_the_runner: None, tmp_path: Path)
     assert (mine.endpoint, mine.own_endpoint) == ("own", "https://hub.example.org")
     assert one(at.select_slider, "param_epochs").value == every["epochs"]
     assert mine.conversion != "other"  # none that is still here: it was made of the job's own copy
+    at.button(key="onward_settings").click().run()  # every value is the most extreme: the card is red
     at.button(key="onward_settings").click().run()
     again = jobs.get(me(at).job)
     assert again.id != job.id and again.name == "tea, all the way"

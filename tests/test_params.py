@@ -60,5 +60,5 @@ def test_a_wrong_setting_is_named(given: dict[str, str], key: str) -> None:
 
 def test_every_hyperparameter_is_explained() -> None:
     for name, row in params.PARAMS.items():
-        for part in ("name", "what", *(("exam", "lower", "higher", "usual") if row.main else ())):
+        for part in ("name", "what", *(("exam", "lower", "higher", "usual") if row.taught else ())):
             assert f"param.{name}.{part}" in words.catalog("en")

@@ -193,7 +193,7 @@ def test_what_ends_a_run_becomes_a_sentence(error: Exception, key: str, tmp_path
 
 @pytest.mark.parametrize(("steps", "epochs"), [(360, 8), (3, 1), (9, 3), (1000, 30), (1, 1)])
 def test_there_is_an_evaluation_at_every_epochs_end_and_the_last_step(steps: int, epochs: int) -> None:
-    from lib.trainer.progress import evaluation_steps
+    from lib.trainer.settings import evaluation_steps
 
     at = evaluation_steps(steps, epochs)
     assert {round(steps * epoch / epochs) for epoch in range(1, epochs + 1)} <= at

@@ -18,7 +18,7 @@ class Local(Backend):
 
     name = "local"
     target = "trl"
-    ranges = {name: (row.stops[0], row.stops[-1]) for name, row in params.PARAMS.items()}  # noqa: RUF012
+    ranges = {name: (row.stops[0], row.stops[-1]) for name, row in params.PARAMS.items() if row.here}  # noqa: RUF012
 
     def missing(self) -> list[str]:
         """Return one key where a package of the trainer is not installed."""
@@ -61,7 +61,7 @@ def folder(model: Model) -> Path | None:
 
 def parameters(model: Model) -> int | None:
     """Return how many numbers a model has, from its weights' headers; None if it is not on this computer."""
-    place = _place(model)
+    place = folder(model)
     return memory.parameters(place) if place else None
 
 

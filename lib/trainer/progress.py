@@ -13,10 +13,10 @@ from transformers import TrainerCallback
 from lib.errors import ModelError
 from lib.jobfolder import JobFolder
 from lib.trainer import memory
+from lib.trainer.settings import evaluation_steps
 
 SAVE_EVERY = 30.0  # seconds; what a crash can cost
 REPORT_EVERY = 0.25  # seconds
-EVALUATIONS = 10  # about as many a run
 
 
 class StopError(Exception):
@@ -199,9 +199,3 @@ class Progress(TrainerCallback):  # type: ignore[misc]
             steps_per_second=round(speed, 3) if done else None,
             seconds_left=round((state.max_steps - state.global_step) / speed, 1) if done else None,
         )
-
-
-def evaluation_steps(steps: int, epochs: float) -> set[int]:
-    """Return after which steps to evaluate: the end of every epoch and so many between as make about ten."""
-    parts = max(1, round(epochs)) * max(1, math.ceil(EVALUATIONS / max(1, round(epochs))))
-    return {max(1, round(steps * part / parts)) for part in range(1, parts + 1)} | {steps}

@@ -6,6 +6,7 @@ To add one: a field in `Settings`, for a choice its names here, and the row in l
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import MISSING, dataclass, fields
 from typing import Any
@@ -15,14 +16,17 @@ TOO_LONG = ("cut", "leave_out")
 KEEP = ("last", "best")
 CHECKPOINTING = ("auto", "off", "on")
 QUANTISED = ("no", "8bit", "4bit")
+SCHEDULES = ("cosine", "linear", "constant")
 CHOICES: dict[str, tuple[str, ...]] = {
     "method": METHODS,
     "too_long": TOO_LONG,
     "keep": KEEP,
     "gradient_checkpointing": CHECKPOINTING,
     "quantised": QUANTISED,
+    "schedule": SCHEDULES,
 }
 MOST_ACCUMULATED = 32
+EVALUATIONS = 10  # about as many a run
 SHORTEST = 64  # tokens; rows cut shorter than this rarely hold an answer
 
 
@@ -46,6 +50,7 @@ class Settings:
     early_stopping: int = 0
     gradient_checkpointing: str = "auto"
     quantised: str = "no"
+    schedule: str = "cosine"
 
 
 def read(given: object) -> Settings | None:
@@ -78,6 +83,12 @@ def smaller(given: Mapping[str, Any]) -> dict[str, float]:
         return {"gradient_checkpointing": on}
     length = int(given.get("max_length", SHORTEST))
     return {"max_length": max(SHORTEST, length // 2)} if length > SHORTEST else {}
+
+
+def evaluation_steps(steps: int, epochs: float) -> set[int]:
+    """Return after which steps to evaluate: the end of every epoch and so many between as make about ten."""
+    parts = max(1, round(epochs)) * max(1, math.ceil(EVALUATIONS / max(1, round(epochs))))
+    return {max(1, round(steps * part / parts)) for part in range(1, parts + 1)} | {steps}
 
 
 def _value(name: str, kind: str, given: Any) -> Any:

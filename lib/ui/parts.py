@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import streamlit as st
 
-from lib import datasets, jobs
+from lib import datasets, jobs, keys
 from lib.chat import Conversation
 from lib.errors import AppError
 from lib.ui import nav
@@ -35,7 +35,16 @@ def calm() -> Iterator[None]:
     try:
         yield
     except AppError as error:
-        sorry(explain(error))
+        trouble(error)
+
+
+def trouble(error: AppError | dict[str, Any]) -> None:
+    """Show what went wrong, and what a platform answered word for word where it was one."""
+    sorry(explain(error))
+    facts = error.facts if isinstance(error, AppError) else error.get("facts") or {}
+    if facts.get("raw"):
+        with st.expander(t("frame.raw_answer"), icon=":material/data_object:"):
+            st.code(str(facts["raw"]), language=None, wrap_lines=True)
 
 
 def sorry(sentence: str) -> None:
@@ -134,14 +143,18 @@ def host(endpoint: str) -> str:
     return endpoint.partition("//")[2]
 
 
-def secret(variable: str, typed: str) -> str:
-    """Return a key from the environment, or draw a field to type it for this visit; it is never written."""
-    known = os.environ.get(variable, "")
+def secret(variable: str, typed: str, whose: str, server: str = "") -> str:
+    """Return a key found on this computer, or draw a field to type it for this visit; it is never written.
+
+    A field is for one `server`: what was typed for it must not stand in the field of another.
+    """
+    known, where = keys.find(variable)
     if known:
-        st.caption(t("frame.key_found", variable=variable))
+        st.caption(t(f"frame.key_{where}", variable=variable))
         return known
     help_text = t("frame.key_help", variable=variable)
-    return st.text_input(t("frame.key"), typed, type="password", help=help_text, key=f"key_{variable}")
+    label = t("frame.key_of", whose=whose)
+    return st.text_input(label, typed, type="password", help=help_text, key=f"key_{variable}{server}")
 
 
 def choose_dataset(dataset: datasets.Dataset) -> None:
@@ -160,25 +173,33 @@ def command(shell: str, script: str = "", name: str = "") -> None:
 
     Beside it, where there is one, a script of its own that does the same, to be kept as the file `name`.
     """
-    title = t("frame.code_title") if script else t("frame.command_title")
+    scripts = [(t("frame.script_tab"), t("frame.script"), name, script)] if script else []
+    commands(shell, scripts)
+
+
+def commands(shell: str, scripts: Sequence[tuple[str, str, str, str]]) -> None:
+    """Draw the fold-out with a command line and texts beside it: each its tab, a caption, file name, text."""
+    title = t("frame.code_title") if scripts else t("frame.command_title")
     with st.expander(title, icon=":material/terminal:", key="code"):
-        tabs = st.tabs([t("frame.command_tab"), t("frame.script_tab")]) if script else [st.container()]
+        labels = [t("frame.command_tab"), *(tab for tab, *_ in scripts)]
+        tabs = st.tabs(labels) if scripts else [st.container()]
         with tabs[0]:
             st.caption(t("frame.command"))
             st.code(shell, language=None, wrap_lines=True)  # the colours of bash are too pale to be read
-        if script:
-            with tabs[1]:
-                st.caption(t("frame.script"))
+        for tab, (_, caption, name, text) in zip(tabs[1:], scripts, strict=True):
+            with tab:
+                st.caption(caption)
                 st.download_button(
                     name,
-                    script,
+                    text,
                     name,
-                    "text/x-python",
+                    "text/plain",
                     on_click="ignore",
                     icon=":material/download:",
-                    key="script",
+                    key="script" if len(scripts) == 1 else f"script_{name}",
                 )
-                st.code(script, language="python", wrap_lines=True)
+                language = "python" if name.endswith(".py") else None
+                st.code(text, language=language, wrap_lines=True)
 
 
 _AVATARS = {

@@ -1,16 +1,18 @@
-"""The hyperparameters as sliders, each with its explanation, and what they mean together."""
+"""The hyperparameters as sliders, each with what its value means, and the fold-out that explains it."""
 
 from __future__ import annotations
 
 import streamlit as st
 
-from lib import params
+from lib import advice, params
+from lib.advice import Advice, Case
 from lib.backends import Backend, Model
-from lib.estimate import Amount, Plan
 from lib.params import Ranges, Settings
-from lib.ui import parts
 from lib.ui.state import State
 from lib.ui.words import t
+
+MARKS = {advice.FINE: ":green[:material/check:]", advice.UNUSUAL: ":orange[:material/priority_high:]"}
+MARKS[advice.HURTS] = ":red[:material/warning:]"
 
 
 def settled(me: State, backend: Backend, model: Model | None) -> Settings:
@@ -37,60 +39,85 @@ def take(me: State, backend: Backend, model: Model | None, settings: Settings) -
     me.settings_round += 1
 
 
-def one(me: State, name: str, ranges: Ranges) -> None:
+def presets(me: State, backend: Backend, model: Model | None) -> None:
+    """Draw the presets, the way back to the defaults, and what differs from them."""
+    start = backend.defaults(model or {"kind": ""})
+    with st.container(horizontal=True, vertical_alignment="center", key="presets"):
+        for name in params.PRESETS:
+            chosen = params.preset(name, start, backend.ranges)
+            pressed = st.button(
+                t(f"preset.{name}.name"),
+                icon=":material/check:" if me.settings == chosen else None,
+                help=t(f"preset.{name}.what"),
+                key=f"preset_{name}",
+            )
+            if pressed:
+                take(me, backend, model, chosen)
+                st.rerun()
+        if st.button(t("settings.reset"), icon=":material/restart_alt:", type="tertiary", key="reset"):
+            take(me, backend, model, start)
+            st.rerun()
+    st.caption(differing(me.settings, start))
+
+
+def differing(settings: Settings, start: Settings) -> str:
+    """Return in words what differs from the defaults."""
+    changed = [
+        t(
+            "settings.one_change",
+            name=t(f"param.{name}.name"),
+            value=shown(name, value),
+            before=shown(name, start[name]),
+        )
+        for name, value in settings.items()
+        if name in start and value != start[name]
+    ]
+    return t("settings.changed", what=" · ".join(changed)) if changed else t("settings.unchanged")
+
+
+def one(me: State, name: str, ranges: Ranges, case: Case) -> None:
     """Draw one hyperparameter: its slider, what the value means, and the fold-out that explains it."""
     row = params.PARAMS[name]
     me.settings[name] = st.select_slider(
         t(f"param.{name}.name"),
         params.stops(name, ranges),
         me.settings[name],
-        format_func=lambda value: (
-            t(f"param.{name}.choice.{row.show(value)}") if row.choices else row.show(value)
-        ),
+        format_func=lambda value: shown(name, value),
         key=f"param_{name}_{me.settings_round}",  # another round: the slider takes its value from State again
     )
-    said = [t(f"param.{name}.{part}") for part in ("what", *(("exam",) if row.main else ()))]
-    st.caption("  \n".join(said))
-    if row.main:
+    case.settings[name] = me.settings[name]
+    told = advice.advise(name, case)
+    plain = t("settings.plain", value=row.show(me.settings[name]), plain=f"{me.settings[name]:f}".rstrip("0"))
+    st.caption(f"{t(f'param.{name}.what')} {plain if name == 'learning_rate' else ''}")
+    if told:
+        _says(me, told, me.settings[name])
+    if row.taught:
         with st.expander(t("settings.lower_higher"), icon=":material/swap_vert:"):
-            st.markdown(t(f"param.{name}.lower"))
-            st.markdown(t(f"param.{name}.higher"))
-            st.markdown(t(f"param.{name}.usual"))
+            for part in ("exam", "lower", "higher", "usual"):
+                st.markdown(t(f"param.{name}.{part}"))
 
 
-def reset(me: State, backend: Backend, model: Model | None) -> None:
-    """Go back to the defaults of this place and model."""
-    me.settings_for = ""
-    settled(me, backend, model)
+def shown(name: str, value: float) -> str:
+    """Return a value as its slider shows it, a choice by its name in the visitor's language."""
+    row = params.PARAMS[name]
+    return t(f"param.{name}.choice.{row.show(value)}") if row.choices else row.show(value)
 
 
-def meaning(plan: Plan, amount: Amount, settings: Settings) -> None:
-    """Draw what the settings mean for this dataset."""
-    parts.numbers(
-        (t("settings.steps"), f"{plan.steps:,}"),
-        (t("settings.tokens"), t("settings.about", what=f"{plan.tokens:,}")),
-    )
-    if plan.seconds is not None:
-        parts.numbers((t("settings.time"), t("settings.about_time", seconds=plan.seconds)))
-    st.markdown(
-        t(
-            "settings.sentence",
-            rows=amount.train,
-            batch=int(settings["batch_size"] * settings.get("accumulation", 1)),
-            per_epoch=plan.steps_per_epoch,
-            epochs=int(settings["epochs"]),
-            steps=plan.steps,
-        )
-    )
-    if plan.steps < 20:
-        st.warning(t("settings.few_steps", n=plan.steps), icon=":material/info:")
-    if amount.longest > settings["max_length"]:
-        st.warning(
-            t("settings.too_long", longest=amount.longest, most=int(settings["max_length"])),
-            icon=":material/info:",
-        )
-    key = "settings.time_measured" if plan.measured_here else "settings.time_estimate"
-    st.caption(t(key) if plan.seconds is not None else t("settings.time_unknown"))
+def unconfirmed(me: State, case: Case) -> list[Advice]:
+    """Return what is known to hurt among the settings and was not said to be wanted all the same."""
+    return [told for told in advice.hurting(case) if me.wanted.get(told.name) != case.settings[told.name]]
+
+
+def _says(me: State, told: Advice, value: float) -> None:
+    """Draw the sentence that reacts to the value; one that is known to hurt wants a second click."""
+    st.markdown(f"{MARKS[told.weight]} {t(told.key, **told.facts)}")
+    if told.weight != advice.HURTS:
+        me.wanted.pop(told.name, None)
+    elif me.wanted.get(told.name) == value:
+        st.caption(t("settings.wanted"))
+    elif st.button(t("settings.want", value=shown(told.name, value)), key=f"want_{told.name}"):
+        me.wanted[told.name] = value
+        st.rerun()
 
 
 def _for(backend: Backend, model: Model | None) -> str:

@@ -15,6 +15,7 @@ import streamlit as st
 
 from lib import examine, hub, words, workspace
 from lib.hub.look import Look
+from lib.playground import TRAINED, Chosen
 
 KEY = "state"
 
@@ -35,6 +36,15 @@ class Turn:
     blind: bool = False
     vote: str = ""
     id: str = field(default_factory=lambda: secrets.token_hex(8))
+
+
+@dataclass(frozen=True)
+class Tried:
+    """Settings as the playground had them: the tiny model's, the learning rate shown, rows to learn from."""
+
+    chosen: Chosen
+    shown: float
+    rows: int
 
 
 @dataclass
@@ -96,6 +106,9 @@ class State:
     conversion: str = ""  # folder name in the workspace's conversions
     # settings
     place: str = "local"
+    platform: str = ""  # the one of the network that was chosen last; "": the first
+    platform_models: dict[str, str] = field(default_factory=dict)  # platform -> base model
+    platform_at: dict[str, str] = field(default_factory=dict)  # platform -> address, account or resource
     model: str = "practice"
     model_path: str = ""
     model_hub: str = ""
@@ -103,6 +116,10 @@ class State:
     settings: dict[str, float] = field(default_factory=dict)
     settings_for: str = ""  # the place and model these settings were made for
     run_name: str = ""  # of the run that is begun again; "": the dataset's
+    wanted: dict[str, float] = field(default_factory=dict)  # values known to hurt, wanted all the same
+    prices: dict[str, list[float]] = field(default_factory=dict)  # place -> for a million tokens, at least
+    guesses: dict[str, str] = field(default_factory=dict)  # round -> what was guessed
+    played_rows: int = TRAINED
     # jobs and compare
     job: str = ""
     run_sought: str = ""
@@ -120,10 +137,19 @@ class State:
     talk_seed: int = 0
     # never written: this tab's language, secrets and talk
     lang: str = field(default="", metadata={"kept": False})
-    api_key: str = field(default="", metadata={"kept": False})
+    api_keys: dict[str, str] = field(default_factory=dict, metadata={"kept": False})  # by whom it is for
+    offered: dict[str, Any] = field(default_factory=dict, metadata={"kept": False})  # what platforms told
+    by_api: bool = field(default=False, metadata={"kept": False})  # what is undocumented stays off
+    confirmed: str = field(default="", metadata={"kept": False})  # the very job that may cost money
     hub_token: str = field(default="", metadata={"kept": False})
+    upload_repo: str = ""
+    upload_endpoint: str = hub.ENDPOINTS[0]
+    upload_public: bool = False
     token_anywhere: bool = field(default=False, metadata={"kept": False})
     found: Found | None = field(default=None, metadata={"kept": False})
+    tried: list[Tried] = field(default_factory=list, metadata={"kept": False})  # the last ones, in order
+    asked_twice: str = field(default="", metadata={"kept": False})  # the red card that was asked about
+    guessed: str = field(default="", metadata={"kept": False})  # the round whose outcome is shown
     sources: int = field(default=0, metadata={"kept": False})  # counts the times the source was set anew
     settings_round: int = field(default=0, metadata={"kept": False})  # counts the times they were set anew
     jumps: int = field(default=0, metadata={"kept": False})  # counts the times the page of rows was set anew

@@ -2,8 +2,8 @@
 
 import streamlit as st
 
-from lib import backends, conversions, estimate, params, script
-from lib.ui import nav, parts, place, seeing, sliders, visit
+from lib import advice, conversions, estimate, params, preflight
+from lib.ui import flight, guessing, nav, parts, place, platform, playing, seeing, sliders, visit
 from lib.ui.state import state
 from lib.ui.words import t
 
@@ -16,66 +16,63 @@ if conversions.manifest(me.conversion) is None:
 
 with st.container(border=True):
     parts.card_title(t("settings.place_title"), t("settings.place"))
-    me.place = (
-        st.segmented_control(
-            t("settings.place_title"),
-            list(backends.BACKENDS),
-            default=parts.among(me.place, list(backends.BACKENDS)),
-            required=True,
-            format_func=lambda name: t(f"place.{name}.name"),
-            label_visibility="collapsed",
-            key="place",
-        )
-        or "local"
-    )
-    st.caption(t(f"place.{me.place}.what"))
-    backend = backends.BACKENDS[me.place]
-    for key in backend.missing():
-        parts.sorry(t(key))
+    backend = place.choose(me)
     model = place.model(me)
+    backend = platform.limited(me, backend, model)
 
 data = conversions.folder(me.conversion)
 amount = estimate.amount(data)
 me.settings = sliders.settled(me, backend, model)
 
-left, right = st.columns([3, 2], gap="medium")
+practice = bool(model and model["kind"] == "practice")
+case = advice.Case(me.settings, amount, practice)
+
+sliders.presets(me, backend, model)
+left, right = st.columns([1, 1], gap="medium")
+slots = []
 with left:
     for name in params.PARAMS:
         if name in backend.ranges and params.PARAMS[name].main:
             with st.container(border=True):
-                sliders.one(me, name, backend.ranges)
+                sliders.one(me, name, backend.ranges, case)
+                slots.append(st.container(key=f"short_{name}").empty())
     with st.expander(t("settings.more"), icon=":material/tune:"):
         for name in params.PARAMS:
             if name in backend.ranges and not params.PARAMS[name].main:
-                sliders.one(me, name, backend.ranges)
-    if st.button(t("settings.reset"), icon=":material/restart_alt:", type="tertiary", key="reset"):
-        sliders.reset(me, backend, model)
-        st.rerun()
+                sliders.one(me, name, backend.ranges, case)
+        place.validation(amount)
 
-with right, st.container(border=True):
-    parts.card_title(t("settings.means_title"), t("settings.means"))
-    sliders.meaning(estimate.plan(amount, me.settings, **place.speed(me, model)), amount, me.settings)
-
+with right:
+    playing.short(playing.panel(me, data, params.PLAIN | me.settings, practice=practice), slots)
+guessing.fold_out(me, data)
 if me.place == "local" and model and not backend.missing():
     seeing.row(data, model, me.settings, amount.train)
 
+report = None
 with st.container(border=True):
     parts.card_title(t("settings.check_title"), t("settings.check"))
     with parts.calm():
-        place.findings(backend.check(data))
+        report = backend.check(data)
+        place.findings(report)
 
-parts.command(
-    script.check(data, backend.target) if backend.manual else script.train(data, model, me.settings)
-)
+with st.container(border=True, key="preflight"):
+    parts.card_title(t("preflight.title"), t("preflight.lead"))
+    told = preflight.card(data, me.settings, place.known(me, model, report, flight.price(me)))
+    flight.card(told)
+ready = place.confirmed(me, backend, data, model)
 
-ready = model is not None and not backend.missing()
-if nav.onward("settings", ready=ready, label=t(f"place.{me.place}.start")) and model:
+shell = place.command(me, backend, data, model)
+flight.code(data, model, me.settings, shell, validation=amount.validation > 0)
+
+label = t(f"place.{me.place}.start")
+if flight.asked(me, told):
+    label = t("preflight.again")
+    parts.sorry(t("preflight.asked"))
+if nav.onward("settings", ready=ready, label=label) and model:
+    if not flight.sure(me, told):
+        st.rerun()
     with parts.calm():
-        me.job = backend.start(
-            visit.name(me),
-            data,
-            model,
-            me.settings,
-            me.system,
-        ).id
+        job = place.begin(me, backend, visit.name(me), data, model)
+        preflight.keep(job.folder, told)
+        me.job = job.id
         nav.go("jobs")

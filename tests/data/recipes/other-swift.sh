@@ -1,0 +1,33 @@
+# ms-swift 4; in 3.x tuner_type is called train_type. A model of the Hugging Face Hub: --use_hf true
+# Early stopping after 3: stop by hand, or with a callback of its own.
+swift sft \
+    --model Qwen/Qwen2.5-0.5B-Instruct \
+    --tuner_type lora \
+    --dataset 'my data/train.jsonl' \
+    --val_dataset 'my data/validation.jsonl' \
+    --lora_rank 16 \
+    --lora_alpha 32 \
+    --lora_dropout 0 \
+    --target_modules all-linear \
+    --use_dora true \
+    --quant_method bnb \
+    --quant_bits 4 \
+    --torch_dtype bfloat16 \
+    --max_length 2048 \
+    --truncation_strategy delete \
+    --num_train_epochs 2 \
+    --per_device_train_batch_size 4 \
+    --per_device_eval_batch_size 4 \
+    --gradient_accumulation_steps 4 \
+    --learning_rate 0.00001 \
+    --lr_scheduler_type constant_with_warmup \
+    --warmup_ratio 0.1 \
+    --max_grad_norm 1 \
+    --seed 3 \
+    --gradient_checkpointing true \
+    --logging_steps 1 \
+    --output_dir tuned \
+    --eval_strategy epoch \
+    --save_strategy epoch \
+    --load_best_model_at_end true \
+    --metric_for_best_model loss

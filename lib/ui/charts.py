@@ -41,7 +41,7 @@ def loss_curves(curves: Curves, key: str, *, smoothing: float, log: bool) -> Non
     ]
     if best_at is not None and len(validation) > 1 and (not log or validation.values[best_at] > 0):
         layers += _best(validation, best_at)
-    st.altair_chart(alt.layer(*layers).properties(height=340), key=key)
+    st.altair_chart(alt.layer(*layers).properties(height=380), key=key)
     st.caption(in_words(validation, known))
 
 
@@ -87,8 +87,15 @@ def _base(table: pd.DataFrame, kinds: list[str], across: str, title: str, *, log
         color=alt.Color(
             "kind:N",
             scale=alt.Scale(domain=kinds),
-            # the mark beside a name is as strong as the strongest line, not as the raw curve
-            legend=alt.Legend(title=None, orient="bottom", columns=2, symbolOpacity=1),
+            # Below, where it hides nothing; names of runs are letters and fit into a row. The mark beside a
+            # name is as strong as the strongest line, not as the raw curve.
+            legend=alt.Legend(
+                title=None,
+                orient="bottom",
+                columns=2 if across == "step" else len(kinds),
+                offset=8,
+                symbolOpacity=1,
+            ),
         ),
         tooltip=[
             alt.Tooltip("kind:N", title=" "),

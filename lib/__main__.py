@@ -792,18 +792,13 @@ def export(
     files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     answer, lines = {"job": job.id, "folder": str(folder), "files": files}, [str(folder), *files]
     if to_hub:
-        from lib.hub.upload import upload
-
         token = hub.token_from_environment()
-        page = upload(
-            folder,
-            to_hub,
-            endpoint,
-            token=token,
-            anywhere=token_anywhere,
-            private=not public,
-            leave_out=["export.json", "*.zip", ".*"],
-        )
+        way: dict[str, Any] = {"token": token, "anywhere": token_anywhere, "private": not public}
+        now = _follow(takehome.upload(job, folder, to_hub, endpoint, **way), quiet=as_json)
+        if now.state != "done":
+            _tell(as_json, _job(now), _told(now))
+            raise typer.Exit(1)
+        page = (now.folder.result() or {})["page"]
         answer, lines = answer | {"page": page}, [*lines, page]
     _tell(as_json, answer, "\n".join(lines))
 

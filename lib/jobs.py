@@ -85,6 +85,7 @@ KINDS: dict[str, Kind] = {
     "score": Kind(lane="compute", grace=30),
     "merge": Kind(lane="compute", grace=30),
     "download": Kind(lane="network", grace=5),
+    "upload": Kind(lane="network", grace=5),
     "survey": Kind(lane="look", grace=5),
     "examine": Kind(lane="look", grace=5),
     "convert": Kind(lane="disk", grace=5),

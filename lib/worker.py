@@ -151,6 +151,32 @@ def merge(folder: JobFolder, asked: Asked) -> Command:
     return _trainers_own("lib.trainer.merge", folder)
 
 
+def upload(folder: JobFolder, asked: Asked) -> None:
+    """Put a tuned model's export into a repository of the visitor's."""
+    from lib.hub.upload import upload as send
+
+    def told(phase: str, done: int, total: int) -> None:
+        folder.report(phase, done=done, total=total)
+
+    try:
+        page = send(
+            Path(asked["out"]),
+            asked["repo"],
+            asked["endpoint"],
+            token=handover.take(folder),
+            anywhere=asked["anywhere"],
+            private=asked["private"],
+            leave_out=asked["leave_out"],
+            progress=told,
+            stop=folder.stop_wanted,
+        )
+    except HubError as error:
+        if error.key == "hub.upload_stopped":
+            raise _StopError from error
+        raise
+    folder.finish(page=page)
+
+
 WORK: dict[str, Callable[[JobFolder, Asked], Command | None]] = {
     "download": download,
     "survey": survey,
@@ -159,6 +185,7 @@ WORK: dict[str, Callable[[JobFolder, Asked], Command | None]] = {
     "train": train,
     "score": score,
     "merge": merge,
+    "upload": upload,
 }
 
 

@@ -74,13 +74,19 @@ def said(finding: Finding) -> str:
     return t("preflight.setting", name=t(f"param.{one.name}.name"), what=t(one.key, **one.facts))
 
 
+def asked(me: State, told: Card) -> bool:
+    """Return whether this very card was red at the last press on the way to start."""
+    if me.asked_twice != repr(told.findings):
+        me.asked_twice = ""  # the settings have changed since
+    return bool(me.asked_twice)
+
+
 def sure(me: State, told: Card) -> bool:
-    """Return whether a red card was asked about already; the first press on the way to start only asks."""
-    asked = repr((told.findings, told.steps))
-    if told.color != preflight.RED or me.asked_twice == asked:
+    """Return whether to start: a red card was asked about already; the first press only asks."""
+    if told.color != preflight.RED or asked(me, told):
         me.asked_twice = ""
         return True
-    me.asked_twice = asked
+    me.asked_twice = repr(told.findings)
     return False
 
 

@@ -144,6 +144,9 @@ class State:
     by_api: bool = field(default=False, metadata={"kept": False})  # what is undocumented stays off
     confirmed: str = field(default="", metadata={"kept": False})  # the very job that may cost money
     hub_token: str = field(default="", metadata={"kept": False})
+    upload_repo: str = ""
+    upload_endpoint: str = hub.ENDPOINTS[0]
+    upload_public: bool = False
     token_anywhere: bool = field(default=False, metadata={"kept": False})
     found: Found | None = field(default=None, metadata={"kept": False})
     tried: list[Tried] = field(default_factory=list, metadata={"kept": False})  # the last ones, in order

@@ -64,8 +64,9 @@ ready = place.confirmed(me, backend, data, model)
 shell = place.command(me, backend, data, model)
 flight.code(data, model, me.settings, shell, validation=amount.validation > 0)
 
-label = t("preflight.again") if me.asked_twice else t(f"place.{me.place}.start")
-if me.asked_twice:
+label = t(f"place.{me.place}.start")
+if flight.asked(me, told):
+    label = t("preflight.again")
     parts.sorry(t("preflight.asked"))
 if nav.onward("settings", ready=ready, label=label) and model:
     if not flight.sure(me, told):

@@ -96,7 +96,7 @@ Band = tuple[str, str, dict[str, float]]
 
 def _learning_rate(case: Case) -> Band:
     value, good = case.of("learning_rate"), good_rate(case)
-    facts = {"times": value / good, "part": good / value, "good": good}
+    facts = {"times": _rounded(value / good), "part": _rounded(good / value)}
     # 3e-3, fifteen times LoRA's 2e-4, is where 72 of tinker's 80 diverged runs were; the practice model is
     # ruined at twenty times its own (lib/practice/model/README.md)
     if value >= 14 * good:
@@ -202,6 +202,11 @@ def _early_stopping(case: Case) -> Band:
 def _schedule(case: Case) -> Band:
     name = params.PARAMS["schedule"].show(case.of("schedule"))
     return name, (UNUSUAL if name == "constant" else FINE), {}
+
+
+def _rounded(value: float) -> float:
+    """Return a number as a person says it: to two digits."""
+    return float(f"{value:.2g}")
 
 
 BANDS: dict[str, Callable[[Case], Band]] = {

@@ -350,25 +350,24 @@ def practice_settings(epochs: float | None) -> dict[str, float]:
 
 def half_billion(place: Path) -> Path:
     """Write a model of Qwen2.5-0.5B's shape with random weights and the practice model's tokenizer."""
-    import torch
-    from transformers import AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
+    from transformers import AutoTokenizer
     from transformers.utils import logging
 
+    from lib.practice import making
+
     logging.disable_progress_bar()
-    config = Qwen2Config(
-        vocab_size=151_936,
-        hidden_size=896,
-        intermediate_size=4864,
-        num_hidden_layers=24,
-        num_attention_heads=14,
+    model = making.model(
+        151_936,
+        2,
+        width=896,
+        inner=4864,
+        layers=24,
+        heads=14,
+        seed=0,
         num_key_value_heads=2,
         max_position_embeddings=32_768,
-        tie_word_embeddings=True,
-        bos_token_id=None,
-        eos_token_id=2,
     )
-    torch.manual_seed(0)
-    Qwen2ForCausalLM(config).save_pretrained(place)
+    model.save_pretrained(place)
     AutoTokenizer.from_pretrained(practice.folder()).save_pretrained(place)
     return place
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -23,10 +24,12 @@ from lib import (
     backends,
     contrast,
     formats,
+    handover,
     hub,
     joblist,
     jobs,
     judge,
+    keys,
     outputs,
     params,
     playground,
@@ -403,6 +406,47 @@ def train(
 
 @app.command()
 @one_line
+def send(
+    place: Annotated[str, typer.Option(help="Which platform: " + ", ".join(backends.remotes()) + ".")],
+    data: Annotated[Path, typer.Option(metavar="DIR", help="A folder that `convert` wrote.")],
+    model: Annotated[str, typer.Option(help="A base model, as the platform spells it.")],
+    at: Annotated[str, typer.Option(help="Address, account or resource, where the platform needs one.")] = "",
+    given: Annotated[
+        list[str] | None,
+        typer.Option("--set", metavar="NAME=VALUE", help="A hyperparameter; may be repeated."),
+    ] = None,
+    system: Annotated[str, typer.Option(help="The system prompt to talk to the result with.")] = "",
+    yes: Annotated[bool, typer.Option("--yes", help="The cost is known; start the job.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Stay until the job has ended.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Send a training job to a platform, with the key in the environment, a secrets file or the keyring.
+
+    Without --yes it only says what the job would cost.
+    """
+    known = backends.remotes()
+    if place not in known:
+        raise UsageError("usage.unknown_platform", name=place, known=", ".join(known))
+    there = known[place]
+    asked = {"kind": "platform", "id": model} | ({there.needs: at} if there.needs else {})
+    settings = there.defaults(asked) | params.checked(dict(_pair(one) for one in given or []), there.ranges)
+    if not yes:
+        cost = there.cost(data, asked, settings)
+        price = "unknown" if cost.amount is None else f"{cost.amount:,.2f} {cost.currency}"
+        least = "" if cost.minimum is None else f", at least {cost.minimum:,.2f} {cost.currency}"
+        _tell(as_json, asdict(cost), f"about {cost.tokens:,} tokens, price {price}{least}")
+        raise UsageError("platform.not_confirmed", platform=there.profile.label)
+    key = keys.find(there.key_variable)[0]
+    there.wire(key, there.address_of(asked))  # a key or an address that can be none is told now
+    name = data.resolve().name
+    job = there.sending(name, data, asked, settings, system, lambda folder: handover.offer(folder, key))
+    while not (wait or job.folder.status() or jobs.get(job.id).state in jobs.ENDED):
+        time.sleep(jobs.TICK)  # until its process has the key, which this one hands over
+    _entered(job, wait=wait, as_json=as_json)
+
+
+@app.command()
+@one_line
 def plan(
     data: DataFolder,
     model: ModelName = "practice",
@@ -658,7 +702,7 @@ def chat(
 ) -> None:
     """Ask a tuned model one question, with the system prompt it was trained with."""
     job = jobs.get(job_id)
-    if job.backend != "local" or not talk.tuned(job.folder):
+    if job.backend == "local" and not talk.tuned(job.folder):
         raise JobError("job.no_model", id=job_id, state=job.state)
     system = str(job.folder.asked().get("system", ""))
     messages = [Message("system", system)] if system else []
@@ -668,7 +712,13 @@ def chat(
     try:
         question = [*messages, Message("user", text)]
         which = "base" if base else "tuned"
-        for piece in models.reply(job.folder.path, which, question, sampling):
+        if job.backend == "local":
+            pieces = models.reply(job.folder.path, which, question, sampling)
+        else:
+            there = backends.BACKENDS[job.backend]
+            key = keys.find(there.key_variable)[0]
+            pieces = there.chat(job, which, question, key=key, temperature=temperature)
+        for piece in pieces:
             answer += piece
             if not as_json:
                 typer.echo(piece, nl=False)
@@ -738,18 +788,13 @@ def export(
     files = sorted(path.relative_to(folder).as_posix() for path in folder.rglob("*") if path.is_file())
     answer, lines = {"job": job.id, "folder": str(folder), "files": files}, [str(folder), *files]
     if to_hub:
-        from lib.hub.upload import upload
-
         token = hub.token_from_environment()
-        page = upload(
-            folder,
-            to_hub,
-            endpoint,
-            token=token,
-            anywhere=token_anywhere,
-            private=not public,
-            leave_out=["export.json", "*.zip", ".*"],
-        )
+        way: dict[str, Any] = {"token": token, "anywhere": token_anywhere, "private": not public}
+        now = _follow(takehome.upload(job, folder, to_hub, endpoint, **way), quiet=as_json)
+        if now.state != "done":
+            _tell(as_json, _job(now), _told(now))
+            raise typer.Exit(1)
+        page = (now.folder.result() or {})["page"]
         answer, lines = answer | {"page": page}, [*lines, page]
     _tell(as_json, answer, "\n".join(lines))
 

@@ -108,6 +108,14 @@ def _learning_rate(case: Case) -> Band:
     return ("gentle", UNUSUAL, facts) if value > good / 25 else ("nothing", HURTS, facts)
 
 
+def _rate_multiplier(case: Case) -> Band:
+    value = case.of("rate_multiplier")
+    facts = {"times": value}
+    if value > 2:
+        return "bold", UNUSUAL, facts
+    return ("usual", FINE, facts) if value >= 0.5 else ("gentle", UNUSUAL, facts)
+
+
 def _epochs(case: Case) -> Band:
     value, usual = case.of("epochs"), usual_epochs(case.amount.train, practice=case.practice)
     facts: dict[str, float] = {"n": value, "usual": usual, "seen": value * case.amount.train}
@@ -211,6 +219,7 @@ def _rounded(value: float) -> float:
 
 BANDS: dict[str, Callable[[Case], Band]] = {
     "learning_rate": _learning_rate,
+    "rate_multiplier": _rate_multiplier,
     "epochs": _epochs,
     "batch_size": _batch_size,
     "accumulation": _accumulation,

@@ -26,7 +26,7 @@ class Param:
     texts exam, lower, higher and usual beside its name and what it is.
 
     A choice among named things has the names in `choices` (texts `param.NAME.choice.CHOICE`); its values are
-    their places there.
+    their places there. `here`: the trainer on this computer takes it too.
     """
 
     name: str
@@ -38,6 +38,7 @@ class Param:
     log: bool = False
     source: str = ""
     choices: tuple[str, ...] = ()
+    here: bool = True
 
     def show(self, value: float) -> str:
         """Return the value as a person writes it: `2e-4`, `16`, `0.05`, `dora`."""
@@ -68,6 +69,16 @@ PARAMS: dict[str, Param] = {
             whole=False,
             log=True,
             source="TRL, peft_integration.md; Unsloth, LoRA guide; QLoRA; tinker, hyperparam_utils.py",
+        ),
+        Param(
+            "rate_multiplier",
+            1,
+            (0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10),
+            main=True,
+            whole=False,
+            log=True,
+            here=False,
+            source="the platforms' own documents (lib/backends/profiles.toml)",
         ),
         Param(
             "epochs",
@@ -147,12 +158,16 @@ def preset(name: str, start: Settings, ranges: Ranges) -> Settings:
     return {one: nearest(one, value, ranges) for one, value in wished.items()}
 
 
+PLAIN: Settings = {name: row.default for name, row in PARAMS.items()}
+"""Every hyperparameter's default, for what looks at all of them where a place takes only some."""
+
+
 def defaults(ranges: Ranges, instead: Settings | None = None) -> Settings:
     """Return the settings to start from at a place that allows `ranges`, each at its nearest stop.
 
     `instead`: values that suit this place or model better than the rows' own.
     """
-    wished = {name: row.default for name, row in PARAMS.items()} | (instead or {})
+    wished = PLAIN | (instead or {})
     return {name: nearest(name, wished[name], ranges) for name in PARAMS if name in ranges}
 
 

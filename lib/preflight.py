@@ -274,7 +274,9 @@ def _findings(told: Card, case: Case, known: Known) -> list[Finding]:
             say(RED, "no_memory", **facts)
         elif told.memory > TIGHT * told.free:
             say(AMBER, "tight", **facts)
-    if told.steps < FEW // 2 and "batch_size" not in known.wanted:
+    if not told.steps:
+        say(AMBER, "steps_unknown")  # the platform fills its batches by tokens
+    elif told.steps < FEW // 2 and "batch_size" not in known.wanted:
         say(RED, "hardly_any", n=told.steps)
     elif told.steps < FEW or (told.steps < ENOUGH and not known.practice):
         say(AMBER, "few", n=told.steps)
@@ -302,7 +304,7 @@ def _memory(settings: Settings, known: Known, longest: int) -> float | None:
     batch = settings["batch_size"] * longest
     if known.parameters is None:
         return None
-    asked = read_settings({name: row.default for name, row in params.PARAMS.items()} | dict(settings))
+    asked = read_settings(params.PLAIN | dict(settings))
     assert asked
     each = PER_TOKEN_AGAIN if asked.gradient_checkpointing == "on" else PER_TOKEN
     each *= float((known.parameters / MEASURED_WITH) ** GROWS)

@@ -19,17 +19,20 @@ from __future__ import annotations
 import shutil
 import zipfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from lib import convert, datasets, jobs, judge, ollama, params, practice, talk, words
+from lib import convert, datasets, handover, jobs, judge, ollama, params, practice, talk, words
 from lib.errors import JobError, UsageError
+from lib.hub import ENDPOINTS
 from lib.jobfolder import JobFolder
 from lib.script import load
 from lib.workspace import inside, read_json, room, told, write_json, writing
 
 CURVE_ROWS = 12  # of the card's table
 EXAMPLES = 3
+NOT_SENT = ("export.json", "*.zip", ".*")  # of an export, to a Hub
 DTYPES = ("", "float32", "float16", "bfloat16")  # of merged numbers; "": as the base model lies on the disk
 
 
@@ -89,6 +92,37 @@ def merge(job: jobs.Job, out: Path, dtype: str = "") -> jobs.Job:
 def merging(job: jobs.Job) -> jobs.Job | None:
     """Return the newest job that merges a training job's adapter, however it stands, or None."""
     return next(iter(jobs.belonging(job, "merge")), None)
+
+
+def upload(
+    job: jobs.Job,
+    out: Path,
+    repo: str,
+    endpoint: str = ENDPOINTS[0],
+    *,
+    token: str | None,
+    anywhere: bool = False,
+    private: bool = True,
+) -> jobs.Job:
+    """Start uploading what `pack` and `merge` wrote to `out` into a repository; return the job.
+
+    The token is handed to the job's process and written nowhere. An upload that waits or runs already is
+    returned as it is. Raises `HubError` as `lib.hub.upload.check` does.
+    """
+    from lib.hub.upload import check
+
+    ref, endpoint, sent = check(repo, endpoint, token, anywhere=anywhere)
+    known = uploading(job)
+    if known and known.state in ("queued", "running"):
+        return known
+    asked: dict[str, Any] = {"of": job.id, "out": str(out), "repo": ref.repo}
+    asked |= {"endpoint": endpoint, "anywhere": anywhere, "private": private, "leave_out": list(NOT_SENT)}
+    return jobs.submit("upload", job.name, asked, before=partial(handover.offer, secret=sent))
+
+
+def uploading(job: jobs.Job) -> jobs.Job | None:
+    """Return the newest job that uploads a training job's model, however it stands, or None."""
+    return next(iter(jobs.belonging(job, "upload")), None)
 
 
 def packed(job: jobs.Job) -> Path | None:

@@ -5,8 +5,9 @@
         hub.repos["me/tea"].files    # what was committed
         hub.log                      # method, host, path and Authorization of every request
 
-Large files (safetensors) go to `/cdn/` on another host name, so another origin, as the Hub's do.
-`hub.tokens` may write; `hub.broken` names paths whose first request is answered with 503.
+Large files (safetensors) go to `/cdn/` on another host name, so another origin, as the Hub's do; those of
+more than `hub.part_size` bytes in parts. `hub.tokens` may write; `hub.broken` names paths whose first request
+is answered with 503; while `hub.open` is not set, what is sent to `/cdn/` is not answered.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import base64
 import hashlib
 import json
 import threading
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from types import TracebackType
@@ -43,7 +45,11 @@ class FakeUpload:
         self.repos: dict[str, Repo] = {}
         self.tokens = {"hf_writes"}
         self.stored: dict[str, bytes] = {}  # by SHA-256
+        self.parts: dict[str, dict[int, bytes]] = {}
+        self.part_size = 1 << 40
         self.broken: list[str] = []
+        self.open = threading.Event()
+        self.open.set()
         self.log: list[Seen] = []
         hub = self
 
@@ -63,6 +69,7 @@ class FakeUpload:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self.open.set()
         self._server.shutdown()
         self._server.server_close()
         self._thread.join(5)
@@ -79,7 +86,12 @@ class _Handler(BaseHTTPRequestHandler):
         self.take(b"")
 
     def do_POST(self) -> None:
-        self.take(self.rfile.read(int(self.headers.get("Content-Length") or 0)))
+        size = int(self.headers.get("Content-Length") or 0)
+        body = self.rfile.read(size)
+        if len(body) < size:
+            self.close_connection = True  # the client has gone in its middle
+            return
+        self.take(body)
 
     def do_PUT(self) -> None:
         self.do_POST()
@@ -89,7 +101,19 @@ class _Handler(BaseHTTPRequestHandler):
         given = self.headers.get("Authorization", "")
         hub.log.append(Seen(self.command, self.headers.get("Host", ""), path, given))
         if path.startswith("/cdn/"):  # signed addresses: whoever has one may write there
-            hub.stored[path.removeprefix("/cdn/")] = body
+            hub.open.wait(60)
+            oid, _, part = path.removeprefix("/cdn/").partition("/")
+            if not part:
+                hub.stored[oid] = body
+                return self.answer(200, {})
+            hub.parts.setdefault(oid, {})[int(part)] = body
+            return self.answer(200, {}, {"ETag": hashlib.md5(body).hexdigest()})
+        if path == "/complete":
+            asked = json.loads(body)
+            parts = hub.parts[asked["oid"]]
+            for one in asked["parts"]:
+                assert one["etag"] == hashlib.md5(parts[one["partNumber"]]).hexdigest()
+            hub.stored[asked["oid"]] = b"".join(parts[one["partNumber"]] for one in asked["parts"])
             return self.answer(200, {})
         if given.removeprefix("Bearer ") not in hub.tokens:
             return self.answer(
@@ -154,11 +178,19 @@ class _Handler(BaseHTTPRequestHandler):
             row = {"oid": one["oid"], "size": one["size"]}
             if one["oid"] not in self.fake.stored:
                 row["actions"] = {
-                    "upload": {"href": f"{self.fake.cdn}/cdn/{one['oid']}"},
+                    "upload": self.way(one["oid"], one["size"]),
                     "verify": {"href": f"{self.fake.url}/verify"},
                 }
             rows.append(row)
         self.answer(200, {"transfer": "basic", "objects": rows})
+
+    def way(self, oid: str, size: int) -> dict[str, Any]:
+        hub = self.fake
+        if size <= hub.part_size:
+            return {"href": f"{hub.cdn}/cdn/{oid}"}
+        count = -(-size // hub.part_size)
+        places = {str(part): f"{hub.cdn}/cdn/{oid}/{part}" for part in range(1, count + 1)}
+        return {"href": f"{hub.url}/complete", "header": {"chunk_size": str(hub.part_size)} | places}
 
     def mode(self, path: str) -> str:
         return "lfs" if path.endswith(".safetensors") else "regular"
@@ -170,5 +202,6 @@ class _Handler(BaseHTTPRequestHandler):
             self.send_header(name, text)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        self.wfile.write(body)
+        with suppress(ConnectionError):  # it may have gone meanwhile
+            self.end_headers()
+            self.wfile.write(body)

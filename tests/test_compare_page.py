@@ -11,7 +11,8 @@ from streamlit.testing.v1 import AppTest
 from lib import jobs, judge, takehome, votes, worker
 from lib.ui import pair
 from lib.ui.state import Turn
-from tests.processes import nothing_left, reaches
+from tests.fakeupload import FakeUpload
+from tests.processes import nothing_left, reaches, until
 from tests.test_pages import app, me, one, visit
 from tests.tuned import finished
 
@@ -142,6 +143,33 @@ def test_the_model_is_packed_merged_and_shown(two: list[jobs.Job]) -> None:
     at = opened(two[0], judging="takehome")
     assert str(takehome.folder(two[0]) / "merged") in [code.value for code in at.code]
     assert not [button for button in at.button if button.key == "merge"]
+
+
+def test_the_model_is_uploaded_and_an_app_opened_later_shows_it(two: list[jobs.Job]) -> None:
+    out = takehome.pack(two[0])
+    with FakeUpload() as fake:
+        fake.open.clear()
+        at = opened(two[0], judging="takehome", upload_repo="me/tea")
+        at.button(key="upload").click().run()
+        assert len(at.error) == 1, "no token"
+        me(at).hub_token, me(at).token_anywhere, me(at).upload_endpoint = "hf_writes", True, fake.url
+        at.run()
+        at.button(key="upload").click().run()
+        assert not at.exception and not at.error
+        made = takehome.uploading(two[0])
+        assert made
+        until(lambda: made.folder.status().get("phase") == "sending", 60)
+        at = opened(two[0], judging="takehome")
+        assert one(at.button, f"stop_{made.id}")
+        assert not [button for button in at.button if button.key == "upload"]
+        fake.open.set()
+        reaches(made, "done", 60)
+        at = opened(two[0], judging="takehome")
+        assert f"{fake.url}/me/tea" in "".join(text.value for text in at.markdown)
+        assert fake.repos["me/tea"].private
+        assert set(fake.repos["me/tea"].files) == {
+            path.relative_to(out).as_posix() for path in out.rglob("*") if path.is_file()
+        } - {"export.json"}
 
 
 @pytest.mark.parametrize("lang", ["en", "zh"])

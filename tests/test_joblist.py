@@ -247,7 +247,7 @@ def test_a_deletion_cut_short_is_finished_by_the_next_look(quiet: None) -> None:
     assert [path.name for path in room("jobs").iterdir()] == [other.id]
 
 
-@pytest.mark.parametrize("dies_in", ["jobs._link", "joblist.enter", "joblist.as_job"])
+@pytest.mark.parametrize("dies_in", ["jobs.link", "joblist.enter", "joblist.as_job"])
 def test_a_job_whose_maker_died_is_there_whole_or_not_at_all(
     quiet: None, dies_in: str, tmp_path: Path
 ) -> None:

@@ -365,9 +365,15 @@ def test_a_tracker_that_is_unknown_or_missing_is_named(tmp_path: Path, tiny: Pat
 
 
 def test_metrics_go_to_tensorboard_if_wished(tmp_path: Path, tiny: Path) -> None:
-    pytest.importorskip("tensorboard")
+    reading = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
     folder = done(job(tmp_path / "job", tiny, {"report_to": ["tensorboard"]}, epochs=1))
-    assert list((folder.path / "tensorboard").rglob("events.out.tfevents.*"))
+    (file,) = (folder.path / "tensorboard").rglob("events.out.tfevents.*")
+    events = reading.EventAccumulator(str(file))
+    events.Reload()
+    for name, tag in (("loss", "train/loss"), ("eval_loss", "eval/loss")):
+        ours = [(step, loss) for step, kind, loss in losses(folder) if kind == name]
+        theirs = [(event.step, event.value) for event in events.Scalars(tag)]
+        assert theirs == [(step, pytest.approx(loss, rel=1e-6)) for step, loss in ours], "as four-byte floats"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits a process's memory from outside")

@@ -606,7 +606,7 @@ def test_again_fills_the_settings_page(holding_the_runner: None, tmp_path: Path)
         turns = [{"role": role, "content": folder.name} for role in ("user", "assistant")]
         (folder / "train.jsonl").write_bytes(orjson.dumps({"messages": turns}) + b"\n")
         (folder / "manifest.json").write_bytes(orjson.dumps({"counts": {"train": 1}, "of": folder.name}))
-    every = {name: row.stops[-1] for name, row in params.PARAMS.items()}
+    every = {name: row.stops[-1] for name, row in params.PARAMS.items() if row.here}
     chosen = {"kind": "hub", "id": "org/model", "revision": "v2", "endpoint": "https://hub.example.org"}
     place = backends.BACKENDS["local"]
     job = place.start("tea", data, chosen, every, "Be kind.")

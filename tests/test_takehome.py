@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 import yaml
 
-from lib import jobs, judge, practice, takehome, words, worker
-from lib.errors import JobError, UsageError
+from lib import handover, jobs, judge, practice, takehome, words, worker
+from lib.errors import HubError, JobError, UsageError
 from lib.workspace import read_json, root, write_json
 from tests.fakeupload import FakeUpload
-from tests.processes import nothing_left, reaches
+from tests.processes import nothing_left, reaches, settled, until
 from tests.test_cli import answer, run
 from tests.tuned import facts, finished
 
@@ -37,14 +37,16 @@ def job(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> jobs.Job:
     return finished(monkeypatch, tmp_path, "tea [1](x)", 1, system=SYSTEM)
 
 
-def trained(job: jobs.Job, which: str = "tuned") -> tuple[Any, str]:
+def trained(
+    job: jobs.Job, which: str = "tuned", *, asked: list[dict[str, str]] | None = None
+) -> tuple[Any, str]:
     """The logits and the answer of the trainer's own model."""
     import torch
 
     from lib.trainer import data, talk
 
     models = talk.load(job.folder.path, None)
-    asked = [{"role": "system", "content": SYSTEM}, {"role": "user", "content": QUESTION}]
+    asked = asked or [{"role": "system", "content": SYSTEM}, {"role": "user", "content": QUESTION}]
     prompt = data.render(models.tokenizer, asked, opening=True)
     batch = models.tokenizer(prompt, add_special_tokens=False, return_tensors="pt")
     with torch.inference_mode(), models.voice(which) as model:
@@ -238,6 +240,45 @@ def test_what_cannot_be_taken_home_is_refused(tmp_path: Path) -> None:
         takehome.pack(far, tmp_path / "home")
     assert refused.value.key == "job.no_model"
     assert not (tmp_path / "home").exists()
+
+
+def test_an_upload_is_a_job_that_outlives_the_app_and_keeps_the_token_nowhere(
+    job: jobs.Job, tmp_path: Path
+) -> None:
+    secret = "hf_writes"
+    out = takehome.pack(job, tmp_path / "home")
+    with pytest.raises(HubError, match=r"hub\.no_token"):
+        takehome.upload(job, out, "me/tea", token=None)
+    assert takehome.uploading(job) is None
+    with FakeUpload() as fake:
+        fake.open.clear()
+        made = takehome.upload(job, out, "me/tea", fake.url, token=secret, anywhere=True)
+        until(lambda: made.folder.status().get("phase") == "sending", 60)
+        handover.withdraw(made.folder)  # as when the app is gone
+        assert takehome.uploading(job) == jobs.get(made.id), "who comes later finds it"
+        assert takehome.upload(job, out, "me/other", fake.url, token=secret, anywhere=True).id == made.id
+        process = made.folder.process()
+        assert process
+        assert secret not in " ".join([*process.cmdline(), *process.environ().values()])
+        fake.open.set()
+        done = reaches(made, "done", 60)
+        settled(done)
+        assert (done.folder.result() or {})["page"] == f"{fake.url}/me/tea"
+        assert fake.repos["me/tea"].private
+        assert "adapter/adapter_model.safetensors" in fake.repos["me/tea"].files
+    for path in [*root().rglob("*"), *out.rglob("*")]:
+        assert not path.is_file() or secret.encode() not in path.read_bytes(), path
+
+
+def test_a_stopped_upload_has_committed_nothing(job: jobs.Job, tmp_path: Path) -> None:
+    out = takehome.pack(job, tmp_path / "home")
+    with FakeUpload() as fake:
+        fake.open.clear()
+        made = takehome.upload(job, out, "me/tea", fake.url, token="hf_writes", anywhere=True)
+        until(lambda: made.folder.status().get("phase") == "sending", 60)
+        jobs.stop(made.id)
+        reaches(made, "stopped", 60)
+        assert fake.repos["me/tea"].commits == 0
 
 
 def test_on_the_command_line_it_is_packed_merged_and_uploaded(

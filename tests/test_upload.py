@@ -51,6 +51,38 @@ def test_a_file_that_is_there_is_not_sent_again(folder: Path) -> None:
         assert len([seen for seen in fake.log if seen.method == "PUT"]) == 2  # the two large ones, once each
 
 
+def test_a_very_large_file_arrives_in_parts_and_its_bytes_are_counted_once(folder: Path) -> None:
+    told: list[tuple[str, int, int]] = []
+    with FakeUpload() as fake:
+        fake.part_size = 50_000
+        upload(folder, "me/tea", fake.url, token=TOKEN, anywhere=True, progress=lambda *one: told.append(one))
+        assert fake.repos["me/tea"].files == FILES
+        assert [len(parts) for parts in fake.parts.values()] == [3]
+    total = sum(map(len, FILES.values()))
+    assert list(dict.fromkeys(phase for phase, _, _ in told)) == ["hashing", "sending", "committing"]
+    assert all(0 <= done <= total == of for _, done, of in told)
+    assert told[-1] == ("committing", total, total)
+
+
+def test_what_is_stopped_on_the_way_changes_nothing(folder: Path) -> None:
+    phases: list[str] = []
+    with FakeUpload() as fake:
+        for last in ("hashing", "sending"):
+            with pytest.raises(HubError) as stopped:
+                upload(
+                    folder,
+                    "me/tea",
+                    fake.url,
+                    token=TOKEN,
+                    anywhere=True,
+                    progress=lambda phase, _done, _total: phases.append(phase),
+                    stop=lambda last=last: phases[-1:] == [last],  # type: ignore[misc]
+                )
+            assert stopped.value.key == "hub.upload_stopped"
+            assert fake.repos["me/tea"].commits == 0
+        assert fake.stored == {}
+
+
 def test_the_token_goes_to_the_endpoint_and_not_to_the_storage(
     folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

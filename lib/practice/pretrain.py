@@ -20,10 +20,9 @@ from typing import Any
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import torch
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
-from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+from transformers import GenerationConfig, PreTrainedTokenizerFast, Qwen2ForCausalLM
 
-from lib.practice import KNOWN, folder
+from lib.practice import KNOWN, folder, making
 from lib.practice.corpus import SEED, Chat, chats, held_out
 from lib.trainer import quiet
 
@@ -32,7 +31,6 @@ LONGEST = 512
 BATCH, STEPS, RATE = 64, 3600, 3e-3
 HELD_OUT = 64  # chats that ship with the model
 QUESTIONS = 0.2  # what a token of a question counts, where one of an answer counts 1
-START, END = "<|im_start|>", "<|im_end|>"
 
 # ChatML; what stands between the generation marks is what an assistant says, so trainers can find it.
 TEMPLATE = """\
@@ -53,45 +51,27 @@ TEMPLATE = """\
 
 def make_tokenizer() -> PreTrainedTokenizerFast:
     """Train a byte-level BPE on a share of the corpus."""
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(
-        vocab_size=VOCABULARY,
-        special_tokens=["<|endoftext|>", START, END],
-        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
-        show_progress=False,
-    )
     some = itertools.islice(chats(SEED), 30_000)
-    tokenizer.train_from_iterator((m["content"] for chat in some for m in chat), trainer)
-    whole = PreTrainedTokenizerFast(
-        tokenizer_object=tokenizer,
-        eos_token=END,
-        pad_token="<|endoftext|>",
-        model_max_length=LONGEST,
-        clean_up_tokenization_spaces=False,
+    texts = (m["content"] for chat in some for m in chat)
+    return making.tokenizer(
+        texts, VOCABULARY, TEMPLATE, model_max_length=LONGEST, clean_up_tokenization_spaces=False
     )
-    whole.chat_template = TEMPLATE
-    return whole
 
 
 def make_model(tokenizer: PreTrainedTokenizerFast) -> Qwen2ForCausalLM:
     """Return the model with random weights."""
-    torch.manual_seed(SEED)
-    config = Qwen2Config(
-        vocab_size=len(tokenizer),
-        hidden_size=128,
-        intermediate_size=384,
-        num_hidden_layers=3,
-        num_attention_heads=4,
+    return making.model(
+        len(tokenizer),
+        tokenizer.eos_token_id,
+        width=128,
+        inner=384,
+        layers=3,
+        heads=4,
+        seed=SEED,
         num_key_value_heads=4,
         max_position_embeddings=LONGEST,
-        tie_word_embeddings=True,
-        bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id,
         pad_token_id=tokenizer.pad_token_id,
     )
-    return Qwen2ForCausalLM(config)
 
 
 def batches(tokenizer: PreTrainedTokenizerFast, texts: Iterator[Chat]) -> Iterator[dict[str, Any]]:

@@ -35,7 +35,8 @@ def loss_curves(curves: Curves, key: str, *, smoothing: float, log: bool) -> Non
     layers = [
         chart(raw, loss).mark_line(opacity=PALE if smooth else 1.0),
         *([chart(calm, smoothed(loss, smoothing)).mark_line()] if smooth else []),
-        chart(measured, validation).mark_line(point=_POINTS),
+        # a layer without a point would be a picture without a name
+        *([chart(measured, validation).mark_line(point=_POINTS)] if len(validation) else []),
         *([chart(before, known).mark_line(point=_POINTS, strokeDash=[4, 3])] if len(known) else []),
     ]
     if best_at is not None and len(validation) > 1 and (not log or validation.values[best_at] > 0):

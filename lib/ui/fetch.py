@@ -29,7 +29,7 @@ def repository(me: State) -> None:
     """Draw all of it, or the download while there is one; at its end its dataset is the visitor's."""
     if me.download:
         if arriving.ended(me):
-            _token_box(me)  # it may be what was missing
+            token_box(me)  # it may be what was missing
         arriving.watch(me)
         return
     me.hub_text = st.text_input(t("data.hub_text"), me.hub_text, key="hub_text")
@@ -60,10 +60,11 @@ def _way(me: State) -> None:
         me.own_endpoint = st.text_input(
             label, me.own_endpoint, placeholder="https://…", key="own_endpoint"
         ).strip()
-    _token_box(me)
+    token_box(me)
 
 
-def _token_box(me: State) -> None:
+def token_box(me: State) -> None:
+    """Draw where a token is typed for this visit, and who may see it."""
     with st.expander(t("fetch.token_title"), icon=":material/key:", key="token_box"):
         if hub.token_from_environment():
             st.caption(t("fetch.token_found"))
@@ -78,7 +79,8 @@ def _token_box(me: State) -> None:
         me.token_anywhere = st.checkbox(t("fetch.anywhere"), me.token_anywhere, key="token_anywhere")
 
 
-def _token(me: State) -> str | None:
+def token(me: State) -> str | None:
+    """Return the token of this visit: the one typed, else the one this computer has."""
     return me.hub_token or hub.token_from_environment()
 
 
@@ -93,7 +95,7 @@ def _ask(me: State) -> None:
         endpoints = (me.endpoint_url,)
     elif ref.site == "hub" and me.own_endpoint:
         endpoints = (*endpoints, me.own_endpoint)
-    way: dict[str, Any] = {"token": _token(me), "anywhere": me.token_anywhere}
+    way: dict[str, Any] = {"token": token(me), "anywhere": me.token_anywhere}
     with st.spinner(t("doctor.examining")):
         visits = hub.examine(ref, endpoints, **way)
     order = hub.ranked(visits)
@@ -269,7 +271,7 @@ def _first_rows(me: State, found: Found, listing: hub.Listing, picked: Sequence[
 
 def _looked(me: State, listing: hub.Listing, file: hub.RemoteFile) -> Any:
     """Look into a file; where its kind cannot be read in part, into the Hub's own copy of the dataset."""
-    way: dict[str, Any] = {"token": _token(me), "anywhere": me.token_anywhere}
+    way: dict[str, Any] = {"token": token(me), "anywhere": me.token_anywhere}
     try:
         return look(listing, file, rows=LOOKED_AT, **way)
     except AppError as error:

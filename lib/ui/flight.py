@@ -46,15 +46,16 @@ def card(told: Card) -> None:
     """Draw the card."""
     st.markdown(f"{ICONS[told.color]} **{t(f'preflight.is_{told.color}')}**")
     parts.numbers(*_tiles(told))
-    st.markdown(
-        t(
-            "preflight.sentence",
-            rows=told.rows,
-            per_epoch=told.per_epoch,
-            epochs=told.steps // max(1, told.per_epoch),
-            steps=told.steps,
+    if told.steps:
+        st.markdown(
+            t(
+                "preflight.sentence",
+                rows=told.rows,
+                per_epoch=told.per_epoch,
+                epochs=told.steps // max(1, told.per_epoch),
+                steps=told.steps,
+            )
         )
-    )
     for finding in told.findings:
         st.markdown(f"{ICONS[finding.color]} {said(finding)}")
     sources = [t("preflight.counted" if told.tokens.counted else "preflight.guessed")]
@@ -92,7 +93,7 @@ def sure(me: State, told: Card) -> bool:
 def code(data: Path, model: Model | None, settings: Settings, shell: str, *, validation: bool) -> None:
     """Draw the command line for these settings, and how other trainers say the same."""
     scripts = []
-    if model:
+    if model and model["kind"] != "platform":  # whose settings have names of its own
         name = str(practice.folder()) if model["kind"] == "practice" else model["id"]
         for key, one in recipes.RECIPES.items():
             text = recipes.recipe(key, name, data, settings, validation=validation)

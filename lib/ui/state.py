@@ -106,17 +106,20 @@ class State:
     conversion: str = ""  # folder name in the workspace's conversions
     # settings
     place: str = "local"
+    platform: str = ""  # the one of the network that was chosen last; "": the first
+    platform_models: dict[str, str] = field(default_factory=dict)  # platform -> base model
+    platform_at: dict[str, str] = field(default_factory=dict)  # platform -> address, account or resource
     model: str = "practice"
     model_path: str = ""
     model_hub: str = ""
     console_model: str = ""
     settings: dict[str, float] = field(default_factory=dict)
     settings_for: str = ""  # the place and model these settings were made for
+    run_name: str = ""  # of the run that is begun again; "": the dataset's
     wanted: dict[str, float] = field(default_factory=dict)  # values known to hurt, wanted all the same
     prices: dict[str, list[float]] = field(default_factory=dict)  # place -> for a million tokens, at least
     guesses: dict[str, str] = field(default_factory=dict)  # round -> what was guessed
     played_rows: int = TRAINED
-    run_name: str = ""  # of the run that is begun again; "": the dataset's
     # jobs and compare
     job: str = ""
     run_sought: str = ""
@@ -134,8 +137,14 @@ class State:
     talk_seed: int = 0
     # never written: this tab's language, secrets and talk
     lang: str = field(default="", metadata={"kept": False})
-    api_key: str = field(default="", metadata={"kept": False})
+    api_keys: dict[str, str] = field(default_factory=dict, metadata={"kept": False})  # by whom it is for
+    offered: dict[str, Any] = field(default_factory=dict, metadata={"kept": False})  # what platforms told
+    by_api: bool = field(default=False, metadata={"kept": False})  # what is undocumented stays off
+    confirmed: str = field(default="", metadata={"kept": False})  # the very job that may cost money
     hub_token: str = field(default="", metadata={"kept": False})
+    upload_repo: str = ""
+    upload_endpoint: str = hub.ENDPOINTS[0]
+    upload_public: bool = False
     token_anywhere: bool = field(default=False, metadata={"kept": False})
     found: Found | None = field(default=None, metadata={"kept": False})
     tried: list[Tried] = field(default_factory=list, metadata={"kept": False})  # the last ones, in order

@@ -8,7 +8,7 @@ import streamlit as st
 
 from lib import jobs, script, takehome
 from lib.errors import AppError
-from lib.ui import parts
+from lib.ui import fetch, parts
 from lib.ui.state import State
 from lib.ui.words import explain, t
 
@@ -40,9 +40,7 @@ def panel(me: State, job: jobs.Job) -> None:
         )
     if (out / "adapter").is_dir():
         _merged(job, out)
-    with st.container(border=True):
-        parts.card_title(t("takehome.hub_title"), t("takehome.hub"))
-        st.code(script.upload(job), language=None, wrap_lines=True)
+    _uploaded(me, job, out)
     with st.container(border=True):
         parts.card_title(t("takehome.load_title"), t("takehome.load"))
         known = ("load_adapter.py", "load_merged.py", "Modelfile", "README.md")
@@ -83,6 +81,59 @@ def _merged(job: jobs.Job, out: Path) -> None:
                 st.rerun()
 
     part()
+
+
+def _uploaded(me: State, job: jobs.Job, out: Path) -> None:
+    now = takehome.uploading(job)
+    active = now is not None and now.state in ACTIVE
+
+    @st.fragment(run_every=1.0 if active else None, key="uploading")
+    def part() -> None:
+        one = takehome.uploading(job)
+        with st.container(border=True):
+            parts.card_title(t("takehome.hub_title"), t("takehome.hub"))
+            if one and one.state in ACTIVE:
+                status = one.folder.status()
+                done, total = status.get("done", 0), status.get("total", 0)
+                phase = t(f"takehome.upload_{status.get('phase', 'waits')}", done=done, total=total)
+                st.progress(done / total if total else 0.0, phase)
+                if st.button(t("jobs.stop"), icon=":material/stop:", key=f"stop_{one.id}"):
+                    jobs.stop(one.id)
+                return
+            if active:
+                st.rerun()
+            if one and one.state == "failed":
+                parts.sorry(explain(one.error or {}))
+            if one and one.state == "done":
+                st.markdown(t("takehome.uploaded", page=(one.folder.result() or {})["page"]))
+            _upload_form(me, job, out)
+            st.caption(t("takehome.hub_command"))
+            st.code(script.upload(job), language=None, wrap_lines=True)
+
+    part()
+
+
+def _upload_form(me: State, job: jobs.Job, out: Path) -> None:
+    left, right = st.columns(2)
+    me.upload_repo = left.text_input(
+        t("takehome.repo"), me.upload_repo, placeholder="you/name", key="upload_repo"
+    ).strip()
+    me.upload_endpoint = right.text_input(
+        t("data.endpoint"), me.upload_endpoint, help=t("takehome.endpoint_help"), key="upload_endpoint"
+    ).strip()
+    me.upload_public = st.checkbox(t("takehome.public"), me.upload_public, key="upload_public")
+    fetch.token_box(me)
+    wished = st.button(
+        t("takehome.upload"), icon=":material/upload:", disabled=not me.upload_repo, key="upload"
+    )
+    if wished:
+        way = {"anywhere": me.token_anywhere, "private": not me.upload_public}
+        try:
+            takehome.upload(job, out, me.upload_repo, me.upload_endpoint, token=fetch.token(me), **way)
+        except AppError as error:
+            parts.sorry(explain(error))
+            return
+        st.rerun()
 
 
 def _modelfile(job: jobs.Job) -> None:

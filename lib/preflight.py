@@ -42,8 +42,9 @@ ASKED_EVERY = 30  # seconds: how old the graphics card's answer may be
 
 # Memory of a LoRA run in fp32, beside the weights: what is loaded, and for each token of a batch.
 # Source: measured 2026-11 with Qwen2.5-0.5B's shape on two cores: 4.2 GB with one row of 256 tokens, 5.3 GB
-# with two; 3.4 and 4.1 GB with gradient checkpointing; all of the model 9.3 GB. A larger model's tokens
-# take more, about as width and depth grow: with the power 0.6 of its parameters.
+# with two; 3.4 and 4.1 GB with gradient checkpointing; all of the model 9.3 GB. The practice model, whose
+# weights are nothing beside what is loaded, takes 0.55 GB with small batches (2026-12). A larger model's
+# tokens take more, about as width and depth grow: with the power 0.6 of its parameters.
 BASE = 0.6e9
 PER_TOKEN, PER_TOKEN_AGAIN = 4.3e6, 2.7e6
 MEASURED_WITH, GROWS = 494e6, 0.6

@@ -86,6 +86,29 @@ def test_answers_are_judged_by_form_image_and_words() -> None:
 
 
 @pytest.mark.trainer
+def test_one_command_makes_the_model_anew(tmp_path: Path) -> None:
+    from safetensors import safe_open
+
+    command = [sys.executable, "-m", "lib.practice.pretrain", "--steps", "1", "--out", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    ours = practice.folder()
+    assert {path.name for path in tmp_path.iterdir()} == {path.name for path in ours.iterdir()} - {
+        "README.md"
+    }
+    for name in ("tokenizer.json", "tokenizer_config.json", "chat_template.jinja"):
+        assert (tmp_path / name).read_bytes() == (ours / name).read_bytes(), name
+    one, other = (json.loads((place / "config.json").read_bytes()) for place in (tmp_path, ours))
+    assert one | {"transformers_version": ""} == other | {"transformers_version": ""}
+    with (
+        safe_open(tmp_path / "model.safetensors", "pt") as made,
+        safe_open(ours / "model.safetensors", "pt") as shipped,
+    ):
+        shapes = [{name: one.get_slice(name).get_shape() for name in one.keys()} for one in (made, shipped)]  # noqa: SIM118
+    assert shapes[0] == shapes[1]
+    assert len((tmp_path / practice.KNOWN).read_text("utf-8").splitlines()) == 64
+
+
+@pytest.mark.trainer
 @pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")  # peft 0.21 reads the old name
 def test_the_default_job_comes_to_what_the_card_says(practised: Practised) -> None:
     card = measure.read_table((practice.folder() / "README.md").read_text(encoding="utf-8"))

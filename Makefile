@@ -1,5 +1,6 @@
 # make run    install what is missing and open the app on 127.0.0.1
 # make test   every test, the browser's included
+# make specs  our requests held against OpenAI's and Together's own specifications (needs npm, ../shared/specs)
 # make check  lint, format, types, house rules
 # make bench-records   reading and converting, side by side with what people use today (hours, 12 GB of disk);
 #                      a part of it: make bench-records BENCH="--size 200MB --task mapping"
@@ -20,7 +21,7 @@ VENV ?= .venv
 REQUIREMENTS ?= requirements.txt
 BIN := $(VENV)/bin
 
-.PHONY: run test check format clean bench-records bench-download bench-kills bench-train bench-curves bench-playground
+.PHONY: run test check specs format clean bench-records bench-download bench-kills bench-train bench-curves bench-playground
 
 run: $(VENV)/$(REQUIREMENTS).done
 	$(BIN)/python -m streamlit run app.py
@@ -52,6 +53,12 @@ bench-playground: $(VENV)/requirements-app.txt.done
 bench-curves: $(VENV)/requirements-app.txt.done
 	$(BIN)/python bench/curves.py $(BENCH)
 
+specs: $(VENV)/requirements-dev.txt.done .prism/node_modules/.bin/prism
+	$(BIN)/python -m pytest -q -rs tests/test_specs.py
+
+.prism/node_modules/.bin/prism:
+	npm install --no-audit --no-fund --prefix .prism @stoplight/prism-cli@5.14.2
+
 format: $(VENV)/requirements-dev.txt.done
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
@@ -63,4 +70,4 @@ $(VENV)/%.done: % requirements-app.txt requirements.txt requirements-dev.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache
+	rm -rf $(VENV) .prism .mypy_cache .ruff_cache .pytest_cache

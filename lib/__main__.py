@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, replace
@@ -23,10 +24,12 @@ from lib import (
     backends,
     contrast,
     formats,
+    handover,
     hub,
     joblist,
     jobs,
     judge,
+    keys,
     outputs,
     params,
     playground,
@@ -43,6 +46,7 @@ from lib import check as checking
 from lib import convert as converting
 from lib import examine as examining
 from lib import profile as profiling
+from lib.backends import hf_jobs
 from lib.chat import Message
 from lib.errors import AppError, HubError, JobError, ModelError, RecordError, UsageError
 from lib.practice import folder as practice_folder
@@ -403,6 +407,50 @@ def train(
 
 @app.command()
 @one_line
+def send(
+    place: Annotated[str, typer.Option(help="Which platform: " + ", ".join(backends.remotes()) + ".")],
+    data: Annotated[Path, typer.Option(metavar="DIR", help="A folder that `convert` wrote.")],
+    model: Annotated[str, typer.Option(help="A base model, as the platform spells it.")],
+    at: Annotated[str, typer.Option(help="Address, account or resource, where the platform needs one.")] = "",
+    given: SetTo = None,
+    hardware: Annotated[str, typer.Option(help="The machine to rent; Hugging Face Jobs only.")] = (
+        hf_jobs.HARDWARE
+    ),
+    hours: Annotated[float, typer.Option(min=0.1, help="When it is given back at the latest.")] = 2.0,
+    system: Annotated[str, typer.Option(help="The system prompt to talk to the result with.")] = "",
+    yes: Annotated[bool, typer.Option("--yes", help="The cost is known; start the job.")] = False,
+    wait: Annotated[bool, typer.Option("--wait", help="Stay until the job has ended.")] = False,
+    as_json: Json = False,
+) -> None:
+    """Send a training job to a platform, with the key in the environment, a secrets file or the keyring.
+
+    Without --yes it only says what the job would cost.
+    """
+    known = backends.remotes()
+    if place not in known:
+        raise UsageError("usage.unknown_platform", name=place, known=", ".join(known))
+    there = known[place]
+    asked = {"kind": "platform", "id": model} | ({there.needs: at} if there.needs else {})
+    if isinstance(there, backends.HuggingFaceJobs):
+        asked |= {"hardware": hardware, "hours": f"{hours:g}"}
+    settings = there.defaults(asked) | params.checked(dict(_pair(one) for one in given or []), there.ranges)
+    if not yes:
+        cost = there.cost(data, asked, settings)
+        price = "unknown" if cost.amount is None else f"{cost.amount:,.2f} {cost.currency}"
+        least = "" if cost.minimum is None else f", at least {cost.minimum:,.2f} {cost.currency}"
+        _tell(as_json, asdict(cost), f"about {cost.tokens:,} tokens, price {price}{least}")
+        raise UsageError("platform.not_confirmed", platform=there.profile.label)
+    key = keys.find(there.key_variable)[0]
+    there.wire(key, there.address_of(asked))  # a key or an address that can be none is told now
+    name = data.resolve().name
+    job = there.sending(name, data, asked, settings, system, lambda folder: handover.offer(folder, key))
+    while not (wait or job.folder.status() or jobs.get(job.id).state in jobs.ENDED):
+        time.sleep(jobs.TICK)  # until its process has the key, which this one hands over
+    _entered(job, wait=wait, as_json=as_json)
+
+
+@app.command()
+@one_line
 def plan(
     data: DataFolder,
     model: ModelName = "practice",
@@ -658,7 +706,7 @@ def chat(
 ) -> None:
     """Ask a tuned model one question, with the system prompt it was trained with."""
     job = jobs.get(job_id)
-    if job.backend != "local" or not talk.tuned(job.folder):
+    if job.backend == "local" and not talk.tuned(job.folder):
         raise JobError("job.no_model", id=job_id, state=job.state)
     system = str(job.folder.asked().get("system", ""))
     messages = [Message("system", system)] if system else []
@@ -668,7 +716,13 @@ def chat(
     try:
         question = [*messages, Message("user", text)]
         which = "base" if base else "tuned"
-        for piece in models.reply(job.folder.path, which, question, sampling):
+        if job.backend == "local":
+            pieces = models.reply(job.folder.path, which, question, sampling)
+        else:
+            there = backends.BACKENDS[job.backend]
+            key = keys.find(there.key_variable)[0]
+            pieces = there.chat(job, which, question, key=key, temperature=temperature)
+        for piece in pieces:
             answer += piece
             if not as_json:
                 typer.echo(piece, nl=False)

@@ -14,7 +14,7 @@ from typing import Any
 from lib import words
 from lib.curves import Curves, lowest
 from lib.jobs import Job
-from lib.params import PARAMS
+from lib.params import PARAMS, PLAIN
 from lib.reading import ROSE
 
 MOST = 4  # runs: of more, the curves cannot be told apart
@@ -168,7 +168,7 @@ def _told(run: Run) -> dict[str, Any]:
     asked = run.job.folder.asked()
     model = asked.get("model") or {}
     # a setting that came with a later version is at its default in an older run
-    settings = {name: row.default for name, row in PARAMS.items()} | (asked.get("settings") or {})
+    settings = PLAIN | (asked.get("settings") or {})
     named = {"model": str(model.get("id", "")), "system": str(asked.get("system", ""))}
     return {"model": named["model"], **settings, "system": named["system"]}
 

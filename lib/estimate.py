@@ -48,7 +48,10 @@ class Amount:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What a run will take. `seconds` is None where nothing measured speaks for this model and machine."""
+    """What a run will take. `seconds` is None where nothing measured speaks for this model and machine.
+
+    `steps` are 0 where a platform fills its batches by tokens, so that they cannot be counted before.
+    """
 
     steps: int
     steps_per_epoch: int
@@ -100,8 +103,8 @@ def plan(
     `speed`: trained tokens per second of an earlier run with the same model here; else `parameters` of a
     model that will train on this CPU, or the practice model's own figure.
     """
-    pile = settings["batch_size"] * settings.get("accumulation", 1)
-    per_epoch = max(1, math.ceil(amount.train / pile))
+    pile = settings.get("batch_size", 0) * settings.get("accumulation", 1)
+    per_epoch = max(1, math.ceil(amount.train / pile)) if pile else 0
     trained = round(amount.tokens * settings["epochs"])
     measured_here = speed is not None
     if speed is None and practice:

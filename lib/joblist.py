@@ -24,10 +24,11 @@ from filelock import FileLock
 
 from lib.errors import JobError, UsageError, WorkspaceError
 from lib.jobfolder import JobFolder, identity, living
-from lib.workspace import free_bytes, inside, read_json, room, root, told, write_json, writing
+from lib.workspace import free_bytes, inside, read_json, room, root, sweep, told, write_json, writing
 
 STATES = ("queued", "running", "done", "failed", "stopped")
 ENDED = ("done", "failed", "stopped")
+HAND = "hand"  # the lane of jobs that nobody here works off: their state is set by hand
 LONGEST_NAME = 120  # characters; a name is a label, what is longer belongs into the note
 
 Where = Literal["first", "up", "down"]
@@ -44,7 +45,7 @@ class Job:
 
     Times are seconds since 1970: `created`, `started` (the last attempt), `ended`; None for what is to come;
     `since` is when it came into its state. `error` is `{"key", "facts"}` of a failed job. `folder` is where
-    all of it lies.
+    all of it lies. `by_hand`: a person started it in a platform's console, and sets its state.
     """
 
     id: str
@@ -60,6 +61,7 @@ class Job:
     attempt: int
     error: dict[str, Any] | None
     folder: JobFolder
+    by_hand: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +117,7 @@ def standing(job: Job) -> Standing:
     """
     if job.state == "failed" and (job.error or {}).get("key") == "job.died":
         return Standing("lost", job.since)
-    if job.state != "running" or job.backend != "local":
+    if job.state != "running" or job.by_hand:
         return Standing(job.state, job.since)
     status = job.folder.status() if job.folder.is_of_this_attempt() else {}
     phase = str(status.get("phase", "starting"))
@@ -140,15 +142,15 @@ def annotate(job_id: str, note: str) -> None:
 
 
 def set_state(job_id: str, state: str) -> Job:
-    """Set the state of a job that a platform does.
+    """Set the state of a job that a person started in a platform's console.
 
-    Raises `JobError` for a job of this computer: it knows its own.
+    Raises `JobError` for any other: it knows its own.
     """
     if state not in STATES:
         raise UsageError("job.unknown_state", state=state, known=", ".join(STATES))
     with opened(write=True) as db:
         row = row_of(db, job_id)
-        if row["backend"] == "local":
+        if row["lane"] != HAND:
             raise JobError("job.knows_its_state", name=row["name"])
         if row["state"] != state:
             change(db, row, state)
@@ -215,10 +217,10 @@ def delete(job_id: str) -> int:
 
 
 def check_deletable(job: Job) -> None:
-    """Raise `JobError` for a job of this computer that runs, or whose process has not left yet."""
+    """Raise `JobError` for a job that runs by itself, or whose process has not left yet."""
     with opened() as db:
         running = row_of(db, job.id)["state"] == "running"
-    if job.backend == "local" and (running or job.folder.process()):
+    if not job.by_hand and (running or job.folder.process()):
         raise JobError("job.still_running", name=job.name)
 
 
@@ -361,7 +363,7 @@ def as_job(row: sqlite3.Row) -> Job:
     except (JobError, OSError):
         state, error = "failed", JobError("job.folder_broken", folder=str(folder.path)).as_json()
     else:
-        if state == "running" and row["backend"] == "local" and (ended := ending(folder)):
+        if state == "running" and row["lane"] != HAND and (ended := ending(folder)):
             state, error = ended
             since = folder.ended_at() or since
     return Job(
@@ -378,6 +380,7 @@ def as_job(row: sqlite3.Row) -> Job:
         attempt=row["attempt"],
         error=error,
         folder=folder,
+        by_hand=row["lane"] == HAND,
     )
 
 
@@ -411,6 +414,8 @@ VERSIONS = (
     alter table job add column turn real;
     update job set turn = rowid;
     """,
+    # until then whatever was not of this computer was set by hand
+    f"update job set lane = '{HAND}' where backend != 'local';",
 )
 
 _ROWS = (
@@ -420,10 +425,12 @@ _ROWS = (
 # an app of an older version may have entered a job without a turn
 _QUEUE = (
     "select id, name, lane, command, coalesce(turn, rowid) as turn from job"
-    " where backend = 'local' and state = 'queued' and lane = ? order by coalesce(turn, rowid), rowid"
+    " where state = 'queued' and lane = ? order by coalesce(turn, rowid), rowid"
 )
 # The phases in which there is something to watch; all others only prepare for it.
 _STANDING_OF = {"training": "training", "evaluating": "evaluating", "saving": "training"}
+# of a job at a platform (lib/backends/follow.py), whose queue is not ours
+_STANDING_OF |= {"waiting": "queued"} | dict.fromkeys(("running", "finishing", "cancelling"), "training")
 _NO_ROOM = ("SQLITE_IOERR", "SQLITE_CANTOPEN")  # what SQLite says, among else, where a disk is full
 _ROOM = 1 << 16  # bytes; what SQLite lays beside the list takes 32 kB
 _DELETED = ".deleted"
@@ -475,7 +482,9 @@ def _forget(db: sqlite3.Connection, job_id: str) -> None:
 
 def _clear_up() -> None:
     """Finish deletions that were cut short, and take away what was never entered as a whole."""
-    for path in room("jobs").glob(".*"):
+    place = room("jobs")
+    sweep(place)
+    for path in place.glob(".*"):
         # a full disk: the next look does it; or another one that looks at the same time was first
         with suppress(WorkspaceError, FileNotFoundError):
             if path.name.endswith(_DELETED):

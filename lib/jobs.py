@@ -62,6 +62,7 @@ LEAVING = 10.0  # seconds a process may live on after its result.json, before it
 TROUBLE = 2.0  # seconds to wait when the disk refused
 KILL = 5.0  # seconds between SIGTERM and SIGKILL
 LOOKED_AT = 1000  # validation rows that a few are chosen from: enough to see every file of a dataset
+PLATFORM_GRACE = 3600.0  # seconds a platform may take to stop a job; until then its process watches
 
 
 @dataclass(frozen=True, slots=True)
@@ -98,16 +99,18 @@ def submit(
     *,
     data: Path | None = None,
     before: Callable[[JobFolder], None] | None = None,
+    backend: str = "local",
 ) -> Job:
     """Put a job into the list and return it; it starts by itself.
 
     `asked` goes into the folder's `job.json`, with the kind and the name. The files of a conversion in `data`
     go into the folder's `data/` (as hard links where the disk can), so the job holds all it needs. `before`
-    is called with the folder before anything can start there.
+    is called with the folder before anything can start there. A job at another `backend` needs no device
+    here, so it waits for no other job; its process is given as long as the platform takes to stop it.
     """
     if kind not in KINDS:
         raise UsageError("job.unknown_kind", kind=kind, known=", ".join(KINDS))
-    job = _enter(kind, name, asked, "local", data, before)
+    job = _enter(kind, name, asked, backend, data, before)
     start_runner()
     return job
 
@@ -116,7 +119,7 @@ def keep(
     name: str, asked: dict[str, Any], *, backend: str, kind: str = "train", data: Path | None = None
 ) -> Job:
     """Put a job into the list that a platform does and whose state is set by hand."""
-    return _enter(kind, name, asked, backend, data)
+    return _enter(kind, name, asked, backend, data, by_hand=True)
 
 
 def get(job_id: str) -> Job:
@@ -140,7 +143,7 @@ def stop(job_id: str) -> Job:
     """
     with joblist.opened(write=True) as db:
         row = joblist.row_of(db, job_id)
-        if row["backend"] != "local":
+        if row["lane"] == joblist.HAND:
             raise JobError("job.stop_there", name=row["name"])
         if row["state"] == "queued":
             joblist.change(db, row, "stopped")
@@ -170,7 +173,7 @@ def resume(job_id: str) -> Job:
     _await_the_list(job_id)
     with joblist.opened(write=True) as db:
         row = joblist.row_of(db, job_id)
-        if row["backend"] != "local" or row["state"] not in ("stopped", "failed"):
+        if row["lane"] == joblist.HAND or row["state"] not in ("stopped", "failed"):
             raise JobError("job.cannot_resume", name=row["name"])
         folder = joblist.folder_of(row["id"])
         folder.asked()
@@ -284,7 +287,7 @@ def run(idle: float = IDLE) -> None:
     while True:
         try:
             with folder.working():
-                for place in (root(), room("jobs"), root() / "exports"):
+                for place in (root(), root() / "exports"):
                     sweep(place)
                 _Runner().work(idle)
                 (folder.path / "process.json").unlink(missing_ok=True)
@@ -324,12 +327,12 @@ class _Runner:
     def look(self) -> bool:
         """Bring the list in line with what is so, start what can start; return whether there is work."""
         with joblist.opened() as db:
-            rows = db.execute("select * from job where backend = 'local' and state = 'running'").fetchall()
+            rows = db.execute(f"select * from job where {_OURS} and state = 'running'").fetchall()
         for row in rows:
             self.guarded(self.settle, row)
         with joblist.opened() as db:
             free = db.execute(
-                "select lane from job where backend = 'local' and state in ('queued', 'running')"
+                f"select lane from job where {_OURS} and state in ('queued', 'running')"
                 " group by lane having max(state = 'running') = 0"
             ).fetchall()
         for (lane,) in free:
@@ -467,6 +470,7 @@ def _complain() -> None:
         traceback.print_exc()
 
 
+_OURS = f"lane != '{joblist.HAND}'"  # what the runner works off
 _started: list[subprocess.Popen[bytes]] = []
 
 
@@ -477,6 +481,8 @@ def _enter(
     backend: str,
     data: Path | None,
     before: Callable[[JobFolder], None] | None = None,
+    *,
+    by_hand: bool = False,
 ) -> Job:
     path = room("jobs") / new_id(name)
     row = KINDS[kind]
@@ -487,7 +493,10 @@ def _enter(
         if before:
             before(folder)
         values = {"id": path.name, "kind": kind, "name": name, "backend": backend, "created": time.time()}
-        values |= {"lane": row.lane, "grace": row.grace, "command": orjson.dumps(row.command)}
+        here = backend == "local"
+        lane = joblist.HAND if by_hand else row.lane if here else path.name  # a lane of its own
+        values |= {"lane": lane, "command": orjson.dumps(row.command)}
+        values |= {"grace": row.grace if here else PLATFORM_GRACE}
         with joblist.opened(write=True) as db:
             return joblist.as_job(joblist.enter(db, values))
 
@@ -505,9 +514,9 @@ def _await_the_list(job_id: str) -> None:
 
 
 def _reached(folder: JobFolder) -> float:
-    """Return how far a job was: its step, or the bytes behind it."""
+    """Return how far a job was: its step, the bytes behind it, or how often a platform was asked."""
     status = folder.status()
-    numbers = [status.get(name) for name in ("step", "done")]
+    numbers = [status.get(name) for name in ("step", "done", "polled")]
     return max((number for number in numbers if isinstance(number, int | float)), default=0)
 
 
@@ -526,14 +535,14 @@ def _waiting() -> bool:
     with joblist.opened() as db:
         return bool(
             db.execute(
-                "select 1 from job where backend = 'local' and state in ('queued', 'running') limit 1"
+                f"select 1 from job where {_OURS} and state in ('queued', 'running') limit 1"
             ).fetchone()
         )
 
 
 def _wake(jobs: list[Job]) -> None:
     """Start the runner where a reader sees work and nobody to do it (all were killed, or a reboot)."""
-    if any(job.backend == "local" and job.state not in ENDED for job in jobs):
+    if any(not job.by_hand and job.state not in ENDED for job in jobs):
         _reap()
         if not _started:  # else one we started is on its way, and readers ask several times a second
             start_runner()

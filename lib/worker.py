@@ -111,13 +111,32 @@ def survey(folder: JobFolder, asked: Asked) -> None:
     folder.finish(rows=seen.rows)
 
 
-def train(folder: JobFolder, asked: Asked) -> Command:
-    """Fetch the base model where it is one of the Hub's; return the command that trains."""
+def train(folder: JobFolder, asked: Asked) -> Command | None:
+    """Return the command that trains, the base model fetched where it is one of the Hub's.
+
+    A job at a platform is sent there, and looked at until it has ended.
+    """
+    if asked.get("backend", "local") != "local":
+        _follow(folder, asked)
+        return None
     command = _trainers_own("lib.trainer", folder)
     model = asked.get("model") or {}
     if isinstance(model, dict) and model.get("kind") == "hub":
         command += ["--model", str(fetched_model(folder, model))]
     return command
+
+
+def _follow(folder: JobFolder, asked: Asked) -> None:
+    from lib import backends
+    from lib.backends import follow
+
+    place = backends.BACKENDS[asked["backend"]]
+    if not isinstance(place, backends.Remote):
+        raise JobError("job.stop_there", name=asked["name"])
+    try:
+        follow.follow(folder, asked, place)
+    except follow.StoppedError as error:
+        raise _StopError from error
 
 
 def score(folder: JobFolder, asked: Asked) -> Command:

@@ -16,7 +16,7 @@ import orjson
 import pytest
 
 from lib import backends, jobs, params, words, worker
-from lib.backends import BACKENDS, Backend
+from lib.backends import BACKENDS, Backend, siliconflow
 from lib.backends.siliconflow import BASE_URL, MODELS, RANGES, TUNED, SiliconFlow
 from lib.chat import Message
 from lib.errors import AppError, BackendError, UsageError
@@ -45,7 +45,9 @@ def platform() -> Iterator[Platform]:
 
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            here.seen.append((self.path, {n.lower(): v for n, v in self.headers.items()}, orjson.loads(body)))
+            headers = {name.lower(): value for name, value in self.headers.items()}
+            form = headers["content-type"].startswith("multipart/")
+            here.seen.append((self.path, headers, body if form else orjson.loads(body)))
             here.answer(self)
 
         def log_message(self, *args: object) -> None:
@@ -155,9 +157,11 @@ def test_every_place_keeps_the_contract(place: Backend, data: Path, tmp_path: Pa
     assert all(words.has(f"place.{place.name}.{key}") for key in ("name", "what", "start"))
     assert all(words.has(key) for key in place.missing())
     assert not place.manual or place.models()
+    assert bool(place.key_variable) == (place.name != "local")
     report = place.check(data)
     assert report.rows == 3
-    assert {(finding.line, finding.rule) for finding in report.findings} == {(3, "not_alternating")}
+    found = {(finding.line, finding.rule) for finding in report.findings}
+    assert found - {(0, "too_few_rows")} == {(3, "not_alternating")}
     model = {"kind": "practice", "id": "practice"} if place.name == "local" else MODEL
     settings = params.defaults(place.ranges)
     empty = tmp_path / "empty"
@@ -199,11 +203,12 @@ def test_parameters_are_counted_from_the_weights_headers(tmp_path: Path) -> None
         (tmp_path / name).write_bytes(struct.pack("<Q", len(header)) + header)
 
     model = {"kind": "path", "id": str(tmp_path)}
+    (tmp_path / "config.json").write_text("{}")
     assert backends.local.parameters(model) is None
     weights("model-1.safetensors", a=[10, 20], b=[3])
     weights("model-2.safetensors", c=[1000])
     assert backends.local.parameters(model) == 1203
-    assert backends.local.parameters({"kind": "practice", "id": "practice"}) is None
+    assert backends.local.parameters({"kind": "practice", "id": "practice"}) == 1_165_312
     assert backends.local.parameters({"kind": "hub", "id": "org/unfetched"}) is None
     for junk in (
         b"",
@@ -330,7 +335,7 @@ def test_the_base_model_is_asked_by_its_name(
         (
             403,
             b'{"code":30001,"message":"balance is insufficient","data":null}',
-            "forbidden",
+            "no_balance",
             "balance is insufficient",
         ),
         (404, b'"404 page not found"', "not_found", "404 page not found"),
@@ -356,7 +361,7 @@ def test_each_refusal_has_its_sentence(
 ) -> None:
     platform.answer = says(status, body, Location=f"{platform.url}/elsewhere")
     error = refused(lambda: list(asks(silicon, kept)))
-    assert error.key == f"backend.siliconflow.{key}"
+    assert error.key == f"platform.{key}"
     assert said in str(error.facts["said"])
     assert KEY not in str(error)
     assert words.has(f"error.{error.key}")
@@ -370,24 +375,25 @@ def test_a_cut_a_silent_and_an_absent_platform_are_told_apart(
         platform.answer = streams(event("The"), chunked=chunked, then=lambda: None)
         pieces = asks(silicon, kept)
         assert next(pieces) == "The"
-        assert refused(lambda pieces=pieces: next(pieces)).key == "backend.siliconflow.cut"  # type: ignore[misc]
+        assert refused(lambda pieces=pieces: next(pieces)).key == "platform.cut"  # type: ignore[misc]
     platform.answer = streams(event("The"), then=lambda: platform.over.wait(5))
     pieces = asks(silicon, kept)
     assert next(pieces) == "The"
-    assert refused(lambda: next(pieces)).key == "backend.siliconflow.timeout"
+    assert refused(lambda: next(pieces)).key == "platform.timeout"
     platform.answer = silent(platform)
     begun = time.monotonic()
-    assert refused(lambda: list(asks(silicon, kept))).key == "backend.siliconflow.timeout"
+    assert refused(lambda: list(asks(silicon, kept))).key == "platform.timeout"
     assert time.monotonic() - begun < 3
     nobody = SiliconFlow("http://127.0.0.1:9/v1")
-    assert refused(lambda: list(asks(nobody, kept))).key == "backend.siliconflow.unreachable"
+    assert refused(lambda: list(asks(nobody, kept))).key == "platform.unreachable"
 
 
 @pytest.mark.parametrize("key", ["", "  ", "\u5bc6\u94a5", "two words", "line\nbreak: x"])
 def test_what_can_be_no_key_is_not_sent(
     platform: Platform, silicon: SiliconFlow, kept: jobs.Job, key: str
 ) -> None:
-    assert refused(lambda: list(asks(silicon, kept, key=key))).key == "backend.siliconflow.bad_key"
+    problem = "bad_key" if key.strip() else "no_key"
+    assert refused(lambda: list(asks(silicon, kept, key=key))).key == f"platform.{problem}"
     assert platform.seen == []
 
 
@@ -413,6 +419,27 @@ def test_the_key_is_kept_nowhere(
     assert KEY not in repr(silicon.__dict__)
     for path in workspace.rglob("*"):
         assert not path.is_file() or KEY.encode() not in path.read_bytes(), path
+
+
+def test_files_are_sent_by_the_undocumented_call_once_each(
+    platform: Platform, silicon: SiliconFlow, kept: jobs.Job
+) -> None:
+    replies = iter(
+        [
+            says(200, b'{"code":20000,"message":"Ok","status":true,"data":{"id":"file-a","purpose":"x"}}'),
+            says(400, b'{"code":20015,"message":"purpose must be batch","data":null}'),
+            says(200, b'{"code":20000,"message":"Ok","status":true,"data":{"id":"file-b","purpose":"x"}}'),
+        ]
+    )
+    platform.answer = lambda handler: next(replies)(handler)
+    error = refused(lambda: silicon.upload(kept, KEY))
+    assert (error.key, error.facts["said"]) == ("platform.refused", "purpose must be batch")
+    assert siliconflow.sent(kept) == {"train": "file-a"}
+    assert silicon.upload(kept, KEY) == {"train": "file-a", "validation": "file-b"}
+    assert [path for path, _, _ in platform.seen] == ["/v1/files"] * 3
+    for _, headers, body in platform.seen:
+        assert headers["authorization"] == f"Bearer {KEY}"
+        assert b'name="purpose"\r\n\r\nfine-tune' in body
 
 
 def test_closing_the_iterator_ends_the_connection(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +22,7 @@ from lib import (
     joblist,
     jobs,
     params,
+    preflight,
     words,
     workspace,
 )
@@ -404,11 +405,34 @@ def test_what_hurts_wants_a_second_click_and_red_asks_twice() -> None:
     at.button(key="onward_settings").click().run()
     assert not jobs.listing("train")
     assert me(at).asked_twice
+    one(at.select_slider, "param_seed").set_value(1).run()
+    assert me(at).asked_twice
+    one(at.select_slider, "param_learning_rate").set_value(5e-3).run()
+    assert not me(at).asked_twice
+    one(at.select_slider, "param_learning_rate").set_value(1e-1).run()
     at.button(key="want_learning_rate").click().run()
     assert me(at).wanted == {"learning_rate": 1e-1}
     assert not [button for button in at.button if button.key == "want_learning_rate"]
     one(at.select_slider, "param_learning_rate").set_value(5e-3).run()
     assert me(at).wanted == {}
+
+
+def test_the_job_page_shows_what_was_estimated_beside_what_it_took(
+    any_conversion: Callable[[], Path],
+) -> None:
+    data = any_conversion()
+    job = finished("one", data=data)
+    known = preflight.known("local", {"kind": "practice", "id": "practice"})
+    preflight.keep(job.folder, preflight.card(data, job.folder.asked()["settings"], known))
+    at = app()
+    me(at).job = job.id
+    at = visit(at, "jobs")
+    table = next(frame.value for frame in at.dataframe if words.say("en", "preflight.off") in frame.value)
+    shown = dict(
+        zip(table[words.say("en", "preflight.what")], table[words.say("en", "preflight.real")], strict=True)
+    )
+    assert shown[words.say("en", "preflight.steps")] == "40"
+    assert shown[words.say("en", "preflight.seconds")] == "12 s"
 
 
 def test_a_preset_is_taken_and_what_differs_is_said() -> None:
@@ -582,7 +606,7 @@ def test_again_fills_the_settings_page(holding_the_runner: None, tmp_path: Path)
         turns = [{"role": role, "content": folder.name} for role in ("user", "assistant")]
         (folder / "train.jsonl").write_bytes(orjson.dumps({"messages": turns}) + b"\n")
         (folder / "manifest.json").write_bytes(orjson.dumps({"counts": {"train": 1}, "of": folder.name}))
-    every = {name: row.stops[-1] for name, row in params.PARAMS.items()}
+    every = {name: row.stops[-1] for name, row in params.PARAMS.items() if row.here}
     chosen = {"kind": "hub", "id": "org/model", "revision": "v2", "endpoint": "https://hub.example.org"}
     place = backends.BACKENDS["local"]
     job = place.start("tea", data, chosen, every, "Be kind.")
@@ -604,6 +628,7 @@ def test_again_fills_the_settings_page(holding_the_runner: None, tmp_path: Path)
     assert (mine.endpoint, mine.own_endpoint) == ("own", "https://hub.example.org")
     assert one(at.select_slider, "param_epochs").value == every["epochs"]
     assert mine.conversion != "other"  # none that is still here: it was made of the job's own copy
+    at.button(key="onward_settings").click().run()  # every value is the most extreme: the card is red
     at.button(key="onward_settings").click().run()
     again = jobs.get(me(at).job)
     assert again.id != job.id and again.name == "tea, all the way"

@@ -19,7 +19,7 @@ from lib import backends, jobs, params, practice
 from lib.script.recipes import RECIPES, recipe
 
 GOLDEN = Path(__file__).parent / "data" / "recipes"
-START = {name: row.default for name, row in params.PARAMS.items()}
+START = {name: row.default for name, row in params.PARAMS.items() if row.here}
 # every choice away from its default at once, and numbers that are easily written down wrong
 OTHER = START | {
     **{"learning_rate": 1e-5, "epochs": 2.0, "batch_size": 4.0, "accumulation": 4.0, "seed": 3.0},

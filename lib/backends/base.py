@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
+from typing import Any
 
 from lib import check, jobs, params
 from lib.chat import Message
@@ -20,8 +22,10 @@ Model = dict[str, str]
 class Backend(ABC):
     """One place to train.
 
-    `manual`: it has no call that starts a job, so a person does, and sets the job's state by hand.
-    `target`: its rules in `lib/targets.toml`. `ranges`: the hyperparameters it takes, with least and most.
+    `manual`: it has no call that starts a job, so a person does, and sets the job's state by hand. `remote`:
+    it is asked over the network (lib/backends/remote.py), by a process of the job's own.
+    `target`: its rules in `lib/targets.toml`, of which `changed_rules` are its own numbers. `ranges`: the
+    hyperparameters it takes, with least and most.
     `key_variable`: the environment variable that may hold the visitor's key; "" where none is needed.
     """
 
@@ -29,7 +33,9 @@ class Backend(ABC):
     target: str
     ranges: Ranges
     manual: bool = False
+    remote: bool = False
     key_variable: str = ""
+    changed_rules: tuple[tuple[str, int], ...] = ()
 
     def missing(self) -> list[str]:
         """Return the text keys of what must be done before anything can start here."""
@@ -48,7 +54,7 @@ class Backend(ABC):
         """Check a conversion's training file against the rules of this place; remembered until it changes."""
         path = self.train_file(data)
         stat = path.stat()
-        return _checked(path, stat.st_size, stat.st_mtime_ns, self.target)
+        return _checked(path, stat.st_size, stat.st_mtime_ns, self.target, self.changed_rules)
 
     @abstractmethod
     def start(self, name: str, data: Path, model: Model, settings: Settings, system: str) -> jobs.Job:
@@ -85,6 +91,8 @@ class Backend(ABC):
 
 
 @lru_cache(maxsize=8)
-def _checked(path: Path, size: int, changed: int, target: str) -> check.Report:
+def _checked(
+    path: Path, size: int, changed: int, target: str, rules: tuple[tuple[str, Any], ...]
+) -> check.Report:
     del size, changed  # they tell one state of the file from another
-    return check.check_file(path, check.targets()[target])
+    return check.check_file(path, replace(check.targets()[target], **dict(rules)))

@@ -18,7 +18,7 @@ class Local(Backend):
 
     name = "local"
     target = "trl"
-    ranges = {name: (row.stops[0], row.stops[-1]) for name, row in params.PARAMS.items()}  # noqa: RUF012
+    ranges = {name: (row.stops[0], row.stops[-1]) for name, row in params.PARAMS.items() if row.here}  # noqa: RUF012
 
     def missing(self) -> list[str]:
         """Return one key where a package of the trainer is not installed."""

@@ -180,7 +180,7 @@ def split() -> dict[str, list[Row]]:
 
 def settings_of(name: str) -> dict[str, float]:
     """Return the practice model's default settings but for those a run's name sets: `epochs=8 seed=1`."""
-    settings = {name: row.default for name, row in params.PARAMS.items()} | params.PRACTICE
+    settings = params.PLAIN | params.PRACTICE
     pairs = () if name == DEFAULTS else (one.split("=") for one in name.split())
     return settings | {setting: float(value) for setting, value in pairs}
 

@@ -6,7 +6,7 @@ conversion together, `fragments.py` has its parts, `load.py` has what loads a tu
 
 from __future__ import annotations
 
-from lib.script.commands import chat, check, convert, export, score, train, upload
+from lib.script.commands import chat, check, convert, export, score, send, train, upload
 from lib.script.download import download, hf_download, python_download
 from lib.script.program import independent
 
@@ -20,6 +20,7 @@ __all__ = [
     "independent",
     "python_download",
     "score",
+    "send",
     "train",
     "upload",
 ]

@@ -45,6 +45,17 @@ def train(data: Path, model: dict[str, str] | None, settings: Settings) -> str:
     return line([*words, "--wait"])
 
 
+def send(place: str, data: Path, model: dict[str, str] | None, settings: Settings) -> str:
+    """Return `python -m lib send …` for a job at a platform; it wants --yes too."""
+    model = model or {"id": ""}
+    words = ["python", "-m", "lib", "send", "--place", place, "--data", str(data), "--model", model["id"]]
+    where = [value for name, value in model.items() if name not in ("kind", "id")]
+    words += ["--at", where[0]] if where else []
+    for name, value in settings.items():
+        words += ["--set", f"{name}={params.PARAMS[name].show(value)}"]
+    return line(words)
+
+
 def check(data: Path, target: str) -> str:
     """Return `python -m lib check …` for a conversion's training file."""
     return line(["python", "-m", "lib", "check", str(data / "train.jsonl"), "--target", target])

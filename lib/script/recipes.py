@@ -53,14 +53,14 @@ class Recipe:
 
 def recipe(name: str, model: str, data: PurePath, settings: Settings, *, validation: bool) -> str:
     """Return the text of one of RECIPES for these settings; what a place left open has its default."""
-    whole = {one: row.default for one, row in params.PARAMS.items()} | dict(settings)
+    whole = params.PLAIN | dict(settings)
     run = read(whole)
     assert run
     return RECIPES[name].write(Job(model, str(data), run, validation))
 
 
 def _json(job: Job) -> str:
-    kept = {name: getattr(job.run, name) for name in params.PARAMS}
+    kept = {name: getattr(job.run, name) for name, row in params.PARAMS.items() if row.here}
     return (
         json.dumps({"model": job.model, "data": job.data, "settings": kept}, indent=2, ensure_ascii=False)
         + "\n"

@@ -46,15 +46,16 @@ def card(told: Card) -> None:
     """Draw the card."""
     st.markdown(f"{ICONS[told.color]} **{t(f'preflight.is_{told.color}')}**")
     parts.numbers(*_tiles(told))
-    st.markdown(
-        t(
-            "preflight.sentence",
-            rows=told.rows,
-            per_epoch=told.per_epoch,
-            epochs=told.steps // max(1, told.per_epoch),
-            steps=told.steps,
+    if told.steps:
+        st.markdown(
+            t(
+                "preflight.sentence",
+                rows=told.rows,
+                per_epoch=told.per_epoch,
+                epochs=told.steps // max(1, told.per_epoch),
+                steps=told.steps,
+            )
         )
-    )
     for finding in told.findings:
         st.markdown(f"{ICONS[finding.color]} {said(finding)}")
     sources = [t("preflight.counted" if told.tokens.counted else "preflight.guessed")]
@@ -73,20 +74,26 @@ def said(finding: Finding) -> str:
     return t("preflight.setting", name=t(f"param.{one.name}.name"), what=t(one.key, **one.facts))
 
 
+def asked(me: State, told: Card) -> bool:
+    """Return whether this very card was red at the last press on the way to start."""
+    if me.asked_twice != repr(told.findings):
+        me.asked_twice = ""  # the settings have changed since
+    return bool(me.asked_twice)
+
+
 def sure(me: State, told: Card) -> bool:
-    """Return whether a red card was asked about already; the first press on the way to start only asks."""
-    asked = repr((told.findings, told.steps))
-    if told.color != preflight.RED or me.asked_twice == asked:
+    """Return whether to start: a red card was asked about already; the first press only asks."""
+    if told.color != preflight.RED or asked(me, told):
         me.asked_twice = ""
         return True
-    me.asked_twice = asked
+    me.asked_twice = repr(told.findings)
     return False
 
 
 def code(data: Path, model: Model | None, settings: Settings, shell: str, *, validation: bool) -> None:
     """Draw the command line for these settings, and how other trainers say the same."""
     scripts = []
-    if model:
+    if model and model["kind"] != "platform":  # whose settings have names of its own
         name = str(practice.folder()) if model["kind"] == "practice" else model["id"]
         for key, one in recipes.RECIPES.items():
             text = recipes.recipe(key, name, data, settings, validation=validation)

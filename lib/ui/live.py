@@ -13,7 +13,7 @@ import streamlit as st
 from lib import backends, conversions, convert, edits, examine, joblist, jobs, profile, reading
 from lib.curves import Curves
 from lib.errors import AppError
-from lib.ui import charts, flight, ledger, notice, parts, smaller, table
+from lib.ui import charts, flight, ledger, notice, parts, platform, smaller, table
 from lib.ui.state import State
 from lib.ui.words import explain, t
 
@@ -103,7 +103,7 @@ def examination(me: State, request: convert.Request, keep: Path) -> examine.Exam
 
 def training(me: State, job: jobs.Job) -> None:
     """Draw one training job: live while it runs, its result after."""
-    active = job.state in ACTIVE and job.backend == "local"
+    active = job.state in ACTIVE and not job.by_hand
 
     @st.fragment(run_every=1.0 if active else None, key="training")
     def panel() -> None:
@@ -123,11 +123,15 @@ def training(me: State, job: jobs.Job) -> None:
                 st.caption(t("jobs.since", when=_when(standing.since)))
             if now.note:
                 st.text(now.note)
-            if now.backend == "local":
+            if now.by_hand:
+                _by_hand(me, now)
+            elif now.backend == "local":
                 _local(me, now, standing)
+                _folds(now)
             else:
-                _by_hand(now)
-        if now.backend == "local":
+                platform.panel(me, now, standing, lambda: _curves_of_platform(me, now))
+                _folds(now)
+        if not now.by_hand:
             said = t(f"state.{standing.state}")
             notice.when_done(me, now.id, now.name, said, active=now.state in ACTIVE)
 
@@ -232,7 +236,7 @@ def _local(me: State, job: jobs.Job, standing: joblist.Standing) -> None:
     status, result = job.folder.status(), job.folder.result() or {}
     curves = curves_of(job)
     if job.state == "failed":
-        parts.sorry(explain(job.error or {}))
+        parts.trouble(job.error or {})
         smaller.offer(me, job)
     if job.state == "queued":
         st.markdown(t("jobs.waits"))
@@ -261,6 +265,16 @@ def _local(me: State, job: jobs.Job, standing: joblist.Standing) -> None:
         )
         if result.get("rows_left_out"):
             st.caption(t("jobs.left_out", n=result["rows_left_out"]))
+
+
+def _curves_of_platform(me: State, job: jobs.Job) -> None:
+    curves = curves_of(job)
+    if curves.rows:
+        _drawn(me, job, curves)
+
+
+def _folds(job: jobs.Job) -> None:
+    """Draw what every job of ours has: stop, go on, its settings, its log, its history."""
     with st.container(horizontal=True):
         if job.state in ACTIVE:
             parts.stop(job.id)
@@ -329,7 +343,7 @@ def _tiles(
     return tiles
 
 
-def _by_hand(job: jobs.Job) -> None:
+def _by_hand(me: State, job: jobs.Job) -> None:
     """Draw a job that runs in a platform's console: the values to enter, and its state set by hand."""
     backend = backends.BACKENDS[job.backend]
     st.markdown(t(f"place.{job.backend}.steps"))
@@ -337,6 +351,8 @@ def _by_hand(job: jobs.Job) -> None:
         with st.container(horizontal=True, vertical_alignment="center"):
             st.markdown(f"**{t(f'place.{job.backend}.{field}')}**", width=180)
             st.code(value, language=None, wrap_lines=True)
+    if isinstance(backend, backends.siliconflow.SiliconFlow):
+        platform.by_api(me, job, backend)
     left, right = st.columns(2)
     with left:
         chosen = st.selectbox(

@@ -11,9 +11,9 @@ import streamlit as st
 from lib import backends, jobs, judge, talk, votes
 from lib.chat import Message
 from lib.errors import AppError
-from lib.ui import parts
+from lib.ui import parts, platform
 from lib.ui.state import State, Turn
-from lib.ui.words import explain, t
+from lib.ui.words import t
 
 OFFERED = 6  # validation questions to click; more crowd out the answers
 UNSURE = 0.05  # a lead that chance alone gives as often as this proves nothing
@@ -36,6 +36,9 @@ class Voice:
 
 def ready(job: jobs.Job) -> bool:
     """Return whether there is a tuned model to talk to."""
+    place = backends.BACKENDS.get(job.backend)
+    if isinstance(place, backends.Remote) and not place.answers:
+        return False
     return bool(talk.tuned(job.folder) or (job.folder.result() or {}).get("tuned_model"))
 
 
@@ -76,11 +79,8 @@ def voices(
     Draws what is needed first (a key), and returns None until it is given.
     """
     jobs_here = [first, *([second] if second else [])]
-    for variable in dict.fromkeys(backends.BACKENDS[job.backend].key_variable for job in jobs_here):
-        if variable:
-            me.api_key = parts.secret(variable, me.api_key)
-            if not me.api_key:
-                return None
+    if not all(platform.key_of(me, job) for job in jobs_here if job.backend != "local"):
+        return None
     found = []
     for job, which in ((first, "base"), (first, "tuned"), *([(second, "tuned")] if second else [])):
         label = t("compare.base") if which == "base" else names[job.id] if second else t("compare.tuned")
@@ -267,7 +267,7 @@ def _speak(turns: list[Turn], number: int, voice: Voice) -> bool:
             spot.text(answer)
     except AppError as error:
         turns[:] = [one for one in turns if all(one.answers.values())]
-        parts.sorry(explain(error))
+        parts.trouble(error)
         return False
     # kept only when whole: whoever clicks on in mid-answer gets it asked again
     turn.answers[voice.key] = answer if answer.strip() else t("compare.silent")
@@ -285,7 +285,8 @@ def _ask(me: State, job: jobs.Job, which: str) -> Callable[[list[Message]], Iter
         picks = talk.Sampling(me.temperature, me.top_p, me.most_said, me.talk_seed)
         return lambda messages: models.reply(folder, which, messages, picks)
     backend = backends.BACKENDS[job.backend]
-    return lambda messages: backend.chat(job, which, messages, key=me.api_key, temperature=me.temperature)
+    key = platform.known_key(me, job)
+    return lambda messages: backend.chat(job, which, messages, key=key, temperature=me.temperature)
 
 
 @st.cache_resource(max_entries=2, show_spinner=False, on_release=lambda models: models.close())

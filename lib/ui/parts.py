@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 import streamlit as st
 
-from lib import datasets, jobs
+from lib import datasets, jobs, keys
 from lib.chat import Conversation
 from lib.errors import AppError
 from lib.ui import nav
@@ -35,7 +35,16 @@ def calm() -> Iterator[None]:
     try:
         yield
     except AppError as error:
-        sorry(explain(error))
+        trouble(error)
+
+
+def trouble(error: AppError | dict[str, Any]) -> None:
+    """Show what went wrong, and what a platform answered word for word where it was one."""
+    sorry(explain(error))
+    facts = error.facts if isinstance(error, AppError) else error.get("facts") or {}
+    if facts.get("raw"):
+        with st.expander(t("frame.raw_answer"), icon=":material/data_object:"):
+            st.code(str(facts["raw"]), language=None, wrap_lines=True)
 
 
 def sorry(sentence: str) -> None:
@@ -134,14 +143,18 @@ def host(endpoint: str) -> str:
     return endpoint.partition("//")[2]
 
 
-def secret(variable: str, typed: str) -> str:
-    """Return a key from the environment, or draw a field to type it for this visit; it is never written."""
-    known = os.environ.get(variable, "")
+def secret(variable: str, typed: str, whose: str, server: str = "") -> str:
+    """Return a key found on this computer, or draw a field to type it for this visit; it is never written.
+
+    A field is for one `server`: what was typed for it must not stand in the field of another.
+    """
+    known, where = keys.find(variable)
     if known:
-        st.caption(t("frame.key_found", variable=variable))
+        st.caption(t(f"frame.key_{where}", variable=variable))
         return known
     help_text = t("frame.key_help", variable=variable)
-    return st.text_input(t("frame.key"), typed, type="password", help=help_text, key=f"key_{variable}")
+    label = t("frame.key_of", whose=whose)
+    return st.text_input(label, typed, type="password", help=help_text, key=f"key_{variable}{server}")
 
 
 def choose_dataset(dataset: datasets.Dataset) -> None:

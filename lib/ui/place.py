@@ -7,12 +7,12 @@ from pathlib import Path
 import pandas as pd
 import streamlit as st
 
-from lib import backends, conversions, hub, jobs, preflight
+from lib import backends, conversions, hub, jobs, preflight, script
 from lib.check import Report
 from lib.errors import AppError
 from lib.estimate import Amount
 from lib.preflight import Known, Price
-from lib.ui import nav, parts, sliders
+from lib.ui import nav, parts, platform, sliders
 from lib.ui.state import State
 from lib.ui.words import explain, t
 
@@ -20,9 +20,68 @@ Model = dict[str, str]
 KINDS = ("practice", "path", "hub")  # of models that this computer can train
 
 
+def choose(me: State) -> backends.Backend:
+    """Draw the choice of place; return it."""
+    remotes = backends.remotes()
+    kinds = [*(name for name in backends.BACKENDS if name not in remotes), "platform"]
+    kind = (
+        st.segmented_control(
+            t("settings.place_title"),
+            kinds,
+            default="platform" if me.place in remotes else parts.among(me.place, kinds),
+            required=True,
+            format_func=lambda name: t(f"place.{name}.name"),
+            label_visibility="collapsed",
+            key="place",
+        )
+        or "local"
+    )
+    me.place = kind
+    if kind == "platform":
+        me.platform = st.selectbox(
+            t("platform.which"),
+            list(remotes),
+            index=list(remotes).index(parts.among(me.platform, list(remotes))),
+            format_func=lambda name: t(f"place.{name}.name"),
+            key="platform",
+        )
+        me.place = me.platform
+    st.caption(t(f"place.{me.place}.what"))
+    for key in backends.BACKENDS[me.place].missing():
+        parts.sorry(t(key))
+    return backends.BACKENDS[me.place]
+
+
+def confirmed(me: State, backend: backends.Backend, data: Path, chosen: Model | None) -> bool:
+    """Draw what must be confirmed before a job may start; return whether it may."""
+    if chosen is None or backend.missing():
+        return False
+    if isinstance(backend, backends.Remote):
+        return platform.confirmed(me, backend, data, chosen, me.settings)
+    return True
+
+
+def command(me: State, backend: backends.Backend, data: Path, chosen: Model | None) -> str:
+    """Return the command line that does the same."""
+    if backend.manual:
+        return script.check(data, backend.target)
+    if isinstance(backend, backends.Remote):
+        return script.send(backend.name, data, chosen, me.settings)
+    return script.train(data, chosen, me.settings)
+
+
+def begin(me: State, backend: backends.Backend, name: str, data: Path, chosen: Model) -> jobs.Job:
+    """Start the job."""
+    if isinstance(backend, backends.Remote):
+        return platform.begin(me, backend, name, data, chosen, me.settings, me.system)
+    return backend.start(name, data, chosen, me.settings, me.system)
+
+
 def model(me: State) -> Model | None:
     """Draw the choice of model; return it as a job asks for it, None until it is whole."""
     backend = backends.BACKENDS[me.place]
+    if isinstance(backend, backends.Remote):
+        return platform.model(me, backend)
     if me.place != "local":
         names = list(backend.models())
         me.console_model = st.selectbox(
@@ -71,7 +130,11 @@ def again(me: State, job: jobs.Job) -> None:
     kind, name = str(chosen.get("kind", "")), str(chosen.get("id", ""))
     if job.backend in backends.BACKENDS:
         me.place = job.backend
-    if kind == "platform":
+    place = backends.BACKENDS[me.place]
+    if isinstance(place, backends.Remote):
+        me.platform, me.platform_models[place.name] = place.name, name
+        me.platform_at[place.name] = chosen.get(place.needs, "")
+    elif kind == "platform":
         me.console_model = name
     elif kind in KINDS:
         me.model = kind
@@ -83,7 +146,7 @@ def again(me: State, job: jobs.Job) -> None:
             _endpoint(me, str(chosen.get("endpoint") or ""))
     me.conversion = conversions.of(job) or me.conversion
     me.system, me.run_name = str(asked.get("system", "")), job.name
-    sliders.take(me, backends.BACKENDS[me.place], chosen, asked.get("settings") or {})
+    sliders.take(me, place, chosen, asked.get("settings") or {})
 
 
 def _endpoint(me: State, address: str) -> None:

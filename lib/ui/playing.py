@@ -14,7 +14,7 @@ from lib import params, playground
 from lib.curves import Series, smoothed, thinned
 from lib.params import Settings
 from lib.playground import Played
-from lib.ui import parts
+from lib.ui import parts, sliders
 from lib.ui.state import State, Tried
 from lib.ui.words import t
 
@@ -45,7 +45,7 @@ def panel(me: State, data: Path, settings: Settings, *, practice: bool) -> Playe
         )
         rows = playground.sample(data, me.played_rows)
         chosen = playground.chosen(settings, practice=practice)
-        now = Tried(chosen, settings["learning_rate"], me.played_rows)
+        now = Tried(chosen, playground.real_rate(settings), me.played_rows)
         run = playground.play(rows, now.chosen)
         st.markdown(said(run))
         curves(run, now, [(one, _run(data, one)) for one in me.tried if one != now])
@@ -125,10 +125,12 @@ def curves(run: Played, now: Tried, earlier: Sequence[tuple[Tried, Played]], key
     with st.expander(t("playground.numbers"), icon=":material/table:"):
         st.caption(words)
         st.dataframe(_table(run), hide_index=True, key=f"{key}_numbers")
-        for one, other in earlier:
-            told = t("playground.earlier"), _settings(one), float(other.known.values[-1])
-            exam = float(other.validation.values[-1]) if len(other.validation) else None
-            st.caption(f"{told[0]} ({told[1]}): {exam:.2f}" if exam is not None else told[1])
+        lines = [
+            t("playground.earlier_one", settings=_settings(one), loss=float(other.validation.values[-1]))
+            for one, other in earlier
+            if len(other.validation)
+        ]
+        st.caption("  \n".join(lines))
 
 
 def two(run: Played, scale: alt.Scale) -> Any:
@@ -145,13 +147,25 @@ def _run(data: Path, one: Tried) -> Played:
 
 
 def _settings(one: Tried) -> str:
-    return t(
+    """Return settings in a line; of the finer ones those that are not as usual."""
+    told = t(
         "playground.one_settings",
         rate=params.PARAMS["learning_rate"].show(one.shown),
         epochs=one.chosen.epochs,
         pile=one.chosen.pile,
         rows=one.rows,
     )
+    finer = {
+        "schedule": params.PARAMS["schedule"].choices.index(one.chosen.schedule),
+        "warmup_ratio": one.chosen.warmup,
+        "seed": one.chosen.seed,
+    }
+    changed = [
+        f"{t(f'param.{name}.name')} {sliders.shown(name, value)}"
+        for name, value in finer.items()
+        if value != params.PARAMS[name].default
+    ]
+    return ", ".join([told, *changed])
 
 
 def _frame(series: Series, kind: str) -> pd.DataFrame:
@@ -188,9 +202,9 @@ def _table(run: Played) -> pd.DataFrame:
         rows.append(
             {
                 t("playground.epoch_column"): round(float(run.known.epochs[place]), 2),
-                t("playground.train"): round(float(since.mean()), 3) if len(since) else None,
-                t("playground.exam"): None if exam is None else round(float(exam), 3),
-                t("playground.known"): round(float(run.known.values[place]), 3),
+                t("playground.train_column"): f"{since.mean():.3f}" if len(since) else "",
+                t("playground.exam_column"): "" if exam is None else f"{exam:.3f}",
+                t("playground.known_column"): round(float(run.known.values[place]), 3),
             }
         )
         before = step

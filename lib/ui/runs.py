@@ -191,7 +191,7 @@ def _export(job: jobs.Job) -> None:
 
 
 def _delete(me: State, job: jobs.Job) -> None:
-    if job.state == "running" and job.backend == "local":
+    if job.state == "running" and not job.by_hand:
         return
     with st.popover(t("jobs.delete"), icon=":material/delete:", key=f"delete_{job.id}"):
         st.markdown(t("jobs.delete_sure", size=jobs.weight(job)))

@@ -106,6 +106,11 @@ class State:
     conversion: str = ""  # folder name in the workspace's conversions
     # settings
     place: str = "local"
+    platform: str = ""  # the one of the network that was chosen last; "": the first
+    platform_models: dict[str, str] = field(default_factory=dict)  # platform -> base model
+    rented: str = ""  # the machine; "": the smallest with a graphics card
+    hours: float = 2.0  # after which it is given back at the latest
+    platform_at: dict[str, str] = field(default_factory=dict)  # platform -> address, account or resource
     model: str = "practice"
     model_path: str = ""
     model_hub: str = ""
@@ -134,7 +139,10 @@ class State:
     talk_seed: int = 0
     # never written: this tab's language, secrets and talk
     lang: str = field(default="", metadata={"kept": False})
-    api_key: str = field(default="", metadata={"kept": False})
+    api_keys: dict[str, str] = field(default_factory=dict, metadata={"kept": False})  # by whom it is for
+    offered: dict[str, Any] = field(default_factory=dict, metadata={"kept": False})  # what platforms told
+    by_api: bool = field(default=False, metadata={"kept": False})  # what is undocumented stays off
+    confirmed: str = field(default="", metadata={"kept": False})  # the very job that may cost money
     hub_token: str = field(default="", metadata={"kept": False})
     upload_repo: str = ""
     upload_endpoint: str = hub.ENDPOINTS[0]

@@ -2,8 +2,8 @@
 
 import streamlit as st
 
-from lib import advice, backends, conversions, estimate, params, preflight, script
-from lib.ui import flight, guessing, nav, parts, place, playing, seeing, sliders, visit
+from lib import advice, conversions, estimate, params, preflight
+from lib.ui import flight, guessing, nav, parts, place, platform, playing, seeing, sliders, visit
 from lib.ui.state import state
 from lib.ui.words import t
 
@@ -16,23 +16,9 @@ if conversions.manifest(me.conversion) is None:
 
 with st.container(border=True):
     parts.card_title(t("settings.place_title"), t("settings.place"))
-    me.place = (
-        st.segmented_control(
-            t("settings.place_title"),
-            list(backends.BACKENDS),
-            default=parts.among(me.place, list(backends.BACKENDS)),
-            required=True,
-            format_func=lambda name: t(f"place.{name}.name"),
-            label_visibility="collapsed",
-            key="place",
-        )
-        or "local"
-    )
-    st.caption(t(f"place.{me.place}.what"))
-    backend = backends.BACKENDS[me.place]
-    for key in backend.missing():
-        parts.sorry(t(key))
+    backend = place.choose(me)
     model = place.model(me)
+    backend = platform.limited(me, backend, model)
 
 data = conversions.folder(me.conversion)
 amount = estimate.amount(data)
@@ -57,7 +43,7 @@ with left:
         place.validation(amount)
 
 with right:
-    playing.short(playing.panel(me, data, me.settings, practice=practice), slots)
+    playing.short(playing.panel(me, data, params.PLAIN | me.settings, practice=practice), slots)
 guessing.fold_out(me, data)
 if me.place == "local" and model and not backend.missing():
     seeing.row(data, model, me.settings, amount.train)
@@ -73,19 +59,20 @@ with st.container(border=True, key="preflight"):
     parts.card_title(t("preflight.title"), t("preflight.lead"))
     told = preflight.card(data, me.settings, place.known(me, model, report, flight.price(me)))
     flight.card(told)
+ready = place.confirmed(me, backend, data, model)
 
-shell = script.check(data, backend.target) if backend.manual else script.train(data, model, me.settings)
+shell = place.command(me, backend, data, model)
 flight.code(data, model, me.settings, shell, validation=amount.validation > 0)
 
-ready = model is not None and not backend.missing()
-label = t("preflight.again") if me.asked_twice else t(f"place.{me.place}.start")
-if me.asked_twice:
+label = t(f"place.{me.place}.start")
+if flight.asked(me, told):
+    label = t("preflight.again")
     parts.sorry(t("preflight.asked"))
 if nav.onward("settings", ready=ready, label=label) and model:
     if not flight.sure(me, told):
         st.rerun()
     with parts.calm():
-        job = backend.start(visit.name(me), data, model, me.settings, me.system)
+        job = place.begin(me, backend, visit.name(me), data, model)
         preflight.keep(job.folder, told)
         me.job = job.id
         nav.go("jobs")

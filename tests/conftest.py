@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ipaddress
 import json
+import os
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -14,6 +15,9 @@ import pytest
 from lib import convert, formats
 from tests.practised import practised
 from tests.tiny import tiny, tokenizer, whole
+
+# as in the trainer's own processes (lib/trainer/quiet.py); torch reads it when it is first imported
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 __all__ = ["practised", "tiny", "tokenizer", "whole"]
 

@@ -13,6 +13,7 @@ from lib import keys
 @pytest.fixture
 def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project and a home without a key, and no keyring."""
+    monkeypatch.delitem(sys.modules, "keyring", raising=False)
     for name in ("project", "home"):
         (tmp_path / name / ".streamlit").mkdir(parents=True)
     monkeypatch.setattr(keys, "ROOT", tmp_path / "project")
@@ -26,7 +27,6 @@ def keyring(places: Path, monkeypatch: pytest.MonkeyPatch, body: str) -> None:
     (places / "installed").mkdir()
     (places / "installed" / "keyring.py").write_text(f"def get_password(service, user):\n    {body}\n")
     monkeypatch.syspath_prepend(str(places / "installed"))
-    monkeypatch.delitem(sys.modules, "keyring", raising=False)
 
 
 def test_the_environment_comes_before_the_file_before_the_keyring(

@@ -31,7 +31,7 @@ from lib import params, playground  # noqa: E402
 from lib.playground import Chosen, Sample, tune  # noqa: E402
 
 MEDIAN, WORST = 0.3, 1.0  # seconds: the targets, on busy cores
-BUSY_SHARE = 0.25  # of the grid that is played on busy cores
+BUSY_SHARE = 0.1  # of the grid that is played on busy cores
 
 
 def sample() -> Sample:

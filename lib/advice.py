@@ -96,7 +96,7 @@ Band = tuple[str, str, dict[str, float]]
 
 def _learning_rate(case: Case) -> Band:
     value, good = case.of("learning_rate"), good_rate(case)
-    facts = {"times": value / good, "part": good / value, "good": good}
+    facts = {"times": _rounded(value / good), "part": _rounded(good / value)}
     # 3e-3, fifteen times LoRA's 2e-4, is where 72 of tinker's 80 diverged runs were; the practice model is
     # ruined at twenty times its own (lib/practice/model/README.md)
     if value >= 14 * good:
@@ -106,6 +106,14 @@ def _learning_rate(case: Case) -> Band:
     if value >= 0.24 * good:
         return "usual", FINE, facts
     return ("gentle", UNUSUAL, facts) if value > good / 25 else ("nothing", HURTS, facts)
+
+
+def _rate_multiplier(case: Case) -> Band:
+    value = case.of("rate_multiplier")
+    facts = {"times": value}
+    if value > 2:
+        return "bold", UNUSUAL, facts
+    return ("usual", FINE, facts) if value >= 0.5 else ("gentle", UNUSUAL, facts)
 
 
 def _epochs(case: Case) -> Band:
@@ -204,8 +212,14 @@ def _schedule(case: Case) -> Band:
     return name, (UNUSUAL if name == "constant" else FINE), {}
 
 
+def _rounded(value: float) -> float:
+    """Return a number as a person says it: to two digits."""
+    return float(f"{value:.2g}")
+
+
 BANDS: dict[str, Callable[[Case], Band]] = {
     "learning_rate": _learning_rate,
+    "rate_multiplier": _rate_multiplier,
     "epochs": _epochs,
     "batch_size": _batch_size,
     "accumulation": _accumulation,

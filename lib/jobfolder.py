@@ -5,6 +5,7 @@
     metrics.jsonl    one line per logged or evaluated step
     events.jsonl     one line per change of state, for whoever has the folder and not the list
     log.txt          all that the process printed
+    estimate.json    what the card before the start said it would take (lib/preflight.py)
     result.json      written last: {"state": "done", …} or {"state": "failed", "key", "facts"}
     stop             present once somebody asked it to stop
     checkpoints/     what a training goes on from; best/ its best weights so far

@@ -6,6 +6,7 @@ field in `lib/trainer/settings.py`. The page, the command line and the checks fo
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -20,7 +21,9 @@ Ranges = Mapping[str, tuple[float, float]]
 class Param:
     """One hyperparameter. `stops` are the values a slider offers, ascending; `main` ones come first.
 
-    `taught`: it has the texts exam, lower, higher and usual beside its name and what it is.
+    `unit`: what is counted (texts `settings.unit.UNIT`), "" for a bare number. `log`: two values are as far
+    apart as their ratio says. `source`: who says what is usual, read in READ; with one, it is taught, by the
+    texts exam, lower, higher and usual beside its name and what it is.
 
     A choice among named things has the names in `choices` (texts `param.NAME.choice.CHOICE`); its values are
     their places there. `here`: the trainer on this computer takes it too.
@@ -31,7 +34,9 @@ class Param:
     stops: tuple[float, ...]
     main: bool = False
     whole: bool = True
-    taught: bool = True
+    unit: str = ""
+    log: bool = False
+    source: str = ""
     choices: tuple[str, ...] = ()
     here: bool = True
 
@@ -45,18 +50,14 @@ class Param:
         return f"{value:g}"
 
 
-def _choice(name: str, default: str, *, taught: bool = False) -> Param:
+def _choice(name: str, default: str, *, source: str = "") -> Param:
     names = CHOICES[name]
-    return Param(name, names.index(default), tuple(range(len(names))), taught=taught, choices=names)
+    return Param(name, names.index(default), tuple(range(len(names))), source=source, choices=names)
 
 
-# Defaults for LoRA on a real model. Sources, read 2026-11:
-# - learning rate 2e-4: TRL's LoRA table, Unsloth, QLoRA 7-13B; in tinker's sweep 72 of 80 diverged runs
-#   were at 3e-3.
-# - epochs 3: LLaMA-Factory, ms-swift; 1 at Together and H2O; more than 3 mostly learns by heart (Unsloth).
-# - batch 8: SiliconFlow's own suggestion; effective batches of 16 are usual (Unsloth, LLaMA Board: 2 x 8).
-# - rank 16, alpha 32: Axolotl, Unsloth Studio; alpha is the rank or twice the rank.
-# - dropout 0 to 0.1 (Unsloth), warm-up 3 % (QLoRA) to 10 % (Axolotl), maximum length 1024 (TRL) or 2048.
+READ = "2026-11"  # when the sources below were read; they are named to the visitor
+
+# Defaults for LoRA on a real model. In tinker's sweep 72 of 80 diverged runs were at a learning rate of 3e-3.
 PARAMS: dict[str, Param] = {
     row.name: row
     for row in (
@@ -66,6 +67,8 @@ PARAMS: dict[str, Param] = {
             (1e-6, 2e-6, 5e-6, 1e-5, 2e-5, 5e-5, 1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 1e-1),
             main=True,
             whole=False,
+            log=True,
+            source="TRL, peft_integration.md; Unsloth, LoRA guide; QLoRA; tinker, hyperparam_utils.py",
         ),
         Param(
             "rate_multiplier",
@@ -73,20 +76,57 @@ PARAMS: dict[str, Param] = {
             (0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5, 10),
             main=True,
             whole=False,
+            log=True,
             here=False,
+            source="the platforms' own documents (lib/backends/profiles.toml)",
         ),
-        Param("epochs", 3, (1, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30), main=True),
-        Param("batch_size", 8, (1, 2, 4, 8, 16, 32), main=True),
-        Param("lora_rank", 16, (1, 2, 4, 8, 16, 32, 64)),
-        Param("lora_alpha", 32, (1, 2, 4, 8, 16, 32, 64, 128)),
-        Param("lora_dropout", 0.05, (0, 0.05, 0.1, 0.2, 0.3, 0.5), whole=False),
-        Param("max_length", 1024, (SHORTEST, 128, 256, 512, 1024, 2048, 4096)),
-        Param("accumulation", 1, (1, 2, 4, 8, 16, MOST_ACCUMULATED)),
-        Param("warmup_ratio", 0.05, (0, 0.03, 0.05, 0.1, 0.2), whole=False),
-        _choice("schedule", "cosine", taught=True),
-        Param("seed", 0, tuple(range(10))),
+        Param(
+            "epochs",
+            3,
+            (1, 2, 3, 4, 5, 6, 8, 10, 15, 20, 30),
+            main=True,
+            log=True,
+            source="LLaMA-Factory, ms-swift: 3; Together, H2O: 1; Unsloth, LoRA guide",
+        ),
+        Param(
+            "batch_size",
+            8,
+            (1, 2, 4, 8, 16, 32),
+            main=True,
+            unit="rows",
+            log=True,
+            source="SiliconFlow, fine-tune guide: 8; Unsloth, LLaMA Board: 2 × 8",
+        ),
+        Param("lora_rank", 16, (1, 2, 4, 8, 16, 32, 64), log=True, source="Axolotl, Unsloth Studio"),
+        Param("lora_alpha", 32, (1, 2, 4, 8, 16, 32, 64, 128), log=True, source="Axolotl, Unsloth Studio"),
+        Param("lora_dropout", 0.05, (0, 0.05, 0.1, 0.2, 0.3, 0.5), whole=False, source="QLoRA; Unsloth"),
+        Param(
+            "max_length",
+            1024,
+            (SHORTEST, 128, 256, 512, 1024, 2048, 4096),
+            unit="tokens",
+            log=True,
+            source="TRL: 1024; LLaMA Board, Unsloth Studio, Axolotl: 2048",
+        ),
+        Param(
+            "accumulation",
+            1,
+            (1, 2, 4, 8, 16, MOST_ACCUMULATED),
+            unit="batches",
+            log=True,
+            source="Unsloth; LLaMA Board",
+        ),
+        Param(
+            "warmup_ratio",
+            0.05,
+            (0, 0.03, 0.05, 0.1, 0.2),
+            whole=False,
+            source="QLoRA: 3 %; Unsloth: 5 to 10 %; Axolotl: 10 %; Google, tuning_playbook",
+        ),
+        _choice("schedule", "cosine", source="Google, tuning_playbook; Unsloth; Axolotl"),
+        Param("seed", 0, tuple(range(10)), source="ours"),
         _choice("too_long", "cut"),
-        Param("early_stopping", 0, (0, 2, 3, 5, 10), taught=False),
+        Param("early_stopping", 0, (0, 2, 3, 5, 10), unit="exams"),
         _choice("keep", "last"),
         _choice("method", "lora"),
         _choice("gradient_checkpointing", "auto"),
@@ -139,6 +179,8 @@ def stops(name: str, ranges: Ranges) -> tuple[float, ...]:
 
 def nearest(name: str, value: float, ranges: Ranges) -> float:
     """Return the allowed stop nearest to `value`."""
+    if PARAMS[name].log and value > 0:
+        return min(stops(name, ranges), key=lambda stop: abs(math.log(stop / value)))
     return min(stops(name, ranges), key=lambda stop: abs(stop - value))
 
 

@@ -12,6 +12,7 @@ from __future__ import annotations
 import heapq
 import shutil
 import subprocess
+import time
 import tomllib
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache, lru_cache
@@ -37,11 +38,13 @@ LONGEST = 16  # rows that are tried for being the longest, by their text
 FEW, ENOUGH = 20, 100  # steps. Source for 100: tinker's skills/research/references/hyperparams.md, 2026-11
 LONG = 3 * 3600.0  # seconds: more than an evening
 TIGHT = 0.8  # of the free memory
+ASKED_EVERY = 30  # seconds: how old the graphics card's answer may be
 
 # Memory of a LoRA run in fp32, beside the weights: what is loaded, and for each token of a batch.
 # Source: measured 2026-11 with Qwen2.5-0.5B's shape on two cores: 4.2 GB with one row of 256 tokens, 5.3 GB
-# with two; 3.4 and 4.1 GB with gradient checkpointing; all of the model 9.3 GB. A larger model's tokens
-# take more, about as width and depth grow: with the power 0.6 of its parameters.
+# with two; 3.4 and 4.1 GB with gradient checkpointing; all of the model 9.3 GB. The practice model, whose
+# weights are nothing beside what is loaded, takes 0.55 GB with small batches (2026-12). A larger model's
+# tokens take more, about as width and depth grow: with the power 0.6 of its parameters.
 BASE = 0.6e9
 PER_TOKEN, PER_TOKEN_AGAIN = 4.3e6, 2.7e6
 MEASURED_WITH, GROWS = 494e6, 0.6
@@ -149,7 +152,7 @@ def card(data: Path, settings: Settings, known: Known) -> Card:
         seconds_from="here" if plan.measured_here else "table",
         memory=needed,
         memory_from="here" if known.memory else "table",
-        free=free_memory() if known.local else None,
+        free=free_memory(practice=known.practice) if known.local else None,
         money=money,
         price=known.price,
     )
@@ -250,9 +253,12 @@ def error(estimated: float, real: float) -> float:
     return (estimated - real) / real if real else 0.0
 
 
-def free_memory() -> float:
-    """Return the bytes a run may take here: of a graphics card where there is one, else of the computer."""
-    return _graphics() or float(memory.free("cpu"))
+def free_memory(*, practice: bool) -> float:
+    """Return the bytes a run may take here: of a graphics card where there is one, else of the computer.
+
+    The practice model is trained on the processor in any case.
+    """
+    return (0.0 if practice else _card_memory()) or float(memory.free("cpu"))
 
 
 def _findings(told: Card, case: Case, known: Known) -> list[Finding]:
@@ -306,7 +312,8 @@ def _memory(settings: Settings, known: Known, longest: int) -> float | None:
     if known.memory:
         then, tokens = known.memory
         return max(then / 2, then + (batch - tokens) * each)
-    return BASE + memory.needed(known.parameters, asked, half=False) + batch * each
+    half = not known.practice and _card_memory() > 0
+    return BASE + memory.needed(known.parameters, asked, half=half) + batch * each
 
 
 @lru_cache(maxsize=16)
@@ -348,9 +355,13 @@ def _prices() -> dict[str, Any]:
     return tomllib.loads((Path(__file__).parent / "prices.toml").read_text(encoding="utf-8"))
 
 
-@cache
-def _graphics() -> float:
+def _card_memory() -> float:
     """Return the free bytes of the first NVIDIA card, 0 where there is none or nobody can say."""
+    return _asked_card(int(time.monotonic() // ASKED_EVERY))
+
+
+@lru_cache(maxsize=1)
+def _asked_card(_now: int) -> float:
     tool = shutil.which("nvidia-smi")
     if tool is None:
         return 0.0

@@ -60,5 +60,17 @@ def test_a_wrong_setting_is_named(given: dict[str, str], key: str) -> None:
 
 def test_every_hyperparameter_is_explained() -> None:
     for name, row in params.PARAMS.items():
-        for part in ("name", "what", *(("exam", "lower", "higher", "usual") if row.taught else ())):
+        for part in ("name", "what", *(("exam", "lower", "higher", "usual") if row.source else ())):
             assert f"param.{name}.{part}" in words.catalog("en")
+
+
+def test_the_nearest_stop_of_what_is_counted_in_ratios_is_the_nearest_by_ratio() -> None:
+    assert params.nearest("lora_rank", 6, LOCAL) == 8  # 4 is as far in steps, farther in ratio
+    assert params.nearest("learning_rate", 3.3e-4, LOCAL) == 5e-4
+    assert params.nearest("lora_dropout", 0.07, LOCAL) == 0.05
+    assert params.nearest("learning_rate", 0, LOCAL) == 1e-6
+
+
+def test_every_unit_has_a_word() -> None:
+    for row in params.PARAMS.values():
+        assert not row.unit or f"settings.unit.{row.unit}" in words.catalog("en")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -154,6 +155,20 @@ def test_what_was_estimated_stands_beside_what_it_took(any_conversion: Callable[
     assert found["seconds"][1] == 12.0
     assert preflight.error(90, 100) == pytest.approx(-0.1)
     assert preflight.compared(finished("two", state="queued").folder) == []
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="the stand-in is a shell script")
+def test_a_graphics_card_is_asked_for_its_memory(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tool = tmp_path / "nvidia-smi"
+    tool.write_text("#!/bin/sh\necho 24000\necho 8000\n", encoding="utf-8")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
+    preflight._asked_card.cache_clear()
+    try:
+        assert preflight.free_memory(practice=False) == 24000 * 1024 * 1024
+        assert preflight.free_memory(practice=True) != 24000 * 1024 * 1024
+    finally:
+        preflight._asked_card.cache_clear()
 
 
 @pytest.mark.trainer

@@ -12,7 +12,7 @@ beginning of each answer only, and babbles. What it shares with real ones is how
 
 from lib.playground.model import LONGEST
 from lib.playground.rows import HELD_BACK, TRAINED, Sample, sample
-from lib.playground.tune import MOST_STEPS, Chosen, Played, chosen, numbers, play, rate
+from lib.playground.tune import MOST_STEPS, Chosen, Played, chosen, numbers, play, rate, real_rate
 
 __all__ = [
     "HELD_BACK",
@@ -26,5 +26,6 @@ __all__ = [
     "numbers",
     "play",
     "rate",
+    "real_rate",
     "sample",
 ]

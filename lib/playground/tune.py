@@ -108,13 +108,18 @@ def chosen(settings: Settings, *, practice: bool) -> Chosen:
     """Return what a job's settings are for the tiny model; `practice`: they are for the practice model."""
     method = params.PARAMS["method"].show(settings.get("method", 0))
     return Chosen(
-        rate(settings["learning_rate"], practice=practice, method=method),
+        rate(real_rate(settings), practice=practice, method=method),
         int(settings["epochs"]),
         int(settings["batch_size"] * settings.get("accumulation", 1)),
         settings.get("warmup_ratio", 0.0),
         params.PARAMS["schedule"].show(settings.get("schedule", 0)),
         int(settings.get("seed", 0)),
     )
+
+
+def real_rate(settings: Settings) -> float:
+    """Return the real model's learning rate; where a place lets one multiply its own, LoRA's, multiplied."""
+    return settings["learning_rate"] * settings.get("rate_multiplier", 1)
 
 
 def numbers(rows: Sample) -> int:

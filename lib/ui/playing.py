@@ -45,7 +45,7 @@ def panel(me: State, data: Path, settings: Settings, *, practice: bool) -> Playe
         )
         rows = playground.sample(data, me.played_rows)
         chosen = playground.chosen(settings, practice=practice)
-        now = Tried(chosen, settings["learning_rate"], me.played_rows)
+        now = Tried(chosen, playground.real_rate(settings), me.played_rows)
         run = playground.play(rows, now.chosen)
         st.markdown(said(run))
         curves(run, now, [(one, _run(data, one)) for one in me.tried if one != now])

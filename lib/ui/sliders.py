@@ -79,7 +79,7 @@ def one(me: State, name: str, ranges: Ranges, case: Case) -> None:
     """Draw one hyperparameter: its slider, what the value means, and the fold-out that explains it."""
     row = params.PARAMS[name]
     me.settings[name] = st.select_slider(
-        t(f"param.{name}.name"),
+        label(name),
         params.stops(name, ranges),
         me.settings[name],
         format_func=lambda value: shown(name, value),
@@ -91,10 +91,18 @@ def one(me: State, name: str, ranges: Ranges, case: Case) -> None:
     st.caption(f"{t(f'param.{name}.what')} {plain if name == 'learning_rate' else ''}")
     if told:
         _says(me, told, me.settings[name])
-    if row.taught:
+    if row.source:
         with st.expander(t("settings.lower_higher"), icon=":material/swap_vert:"):
             for part in ("exam", "lower", "higher", "usual"):
                 st.markdown(t(f"param.{name}.{part}"))
+            st.caption(t("settings.source", source=row.source, read=params.READ))
+
+
+def label(name: str) -> str:
+    """Return a hyperparameter's name, with what is counted where it is a count."""
+    unit = params.PARAMS[name].unit
+    word = t(f"param.{name}.name")
+    return t("settings.counted", name=word, unit=t(f"settings.unit.{unit}")) if unit else word
 
 
 def shown(name: str, value: float) -> str:

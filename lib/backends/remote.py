@@ -70,7 +70,8 @@ class Cost:
     """What a job will cost, as far as that is known.
 
     `tokens` trained; `amount` in `currency`, None where no price is known; `minimum` the least a job costs,
-    up to `minimum_most` by model; `at_most`: the amount is a limit. `files` were sent to find it out, and are the job's.
+    up to `minimum_most` by model; `at_most`: the amount is a limit. `files` were sent to find it out, and
+    are the job's.
     `asked`: the platform itself was asked; else the price is `source`'s of the day `checked`.
     """
 

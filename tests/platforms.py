@@ -344,6 +344,9 @@ class OpenAI(Shape):
                 return 200, self.job(known, "running")
             if job[2] == "/events":
                 return 200, {"object": "list", "data": list(reversed(self.events(known)))}
+            if job[2] == "/metrics":
+                steps = range(1, known.looks + 1)
+                return 200, {"data": [{"step": n * 10, "train_loss": 3 / n} for n in steps]}
             if job[2] == "/checkpoints":
                 saved = [{"id": f"ckpt-{known.id}-2"}, {"id": f"ckpt-{known.id}-1"}]
                 return 200, {"object": "list", "data": saved}

@@ -344,6 +344,15 @@ def test_events_go_into_the_log_and_the_curves_once_each(
     assert capsys.readouterr().out.count("Job created") == 1
 
 
+def test_a_list_of_an_older_version_knows_what_is_set_by_hand() -> None:
+    old = jobs.keep("console", {"model": {"kind": "platform", "id": "x"}}, backend="siliconflow")
+    with joblist.opened(write=True) as db:
+        db.execute("update job set lane = 'compute'")
+        db.execute("pragma user_version = 2")
+    assert jobs.get(old.id).by_hand
+    assert jobs.set_state(old.id, "done").state == "done"
+
+
 def test_a_file_that_breaks_the_platforms_rules_is_not_sent(
     platform: Platform, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

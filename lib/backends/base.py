@@ -22,8 +22,7 @@ Model = dict[str, str]
 class Backend(ABC):
     """One place to train.
 
-    `manual`: it has no call that starts a job, so a person does, and sets the job's state by hand. `remote`:
-    it is asked over the network (lib/backends/remote.py), by a process of the job's own.
+    `manual`: it has no call that starts a job, so a person does, and sets the job's state by hand.
     `target`: its rules in `lib/targets.toml`, of which `changed_rules` are its own numbers. `ranges`: the
     hyperparameters it takes, with least and most.
     `key_variable`: the environment variable that may hold the visitor's key; "" where none is needed.
@@ -33,7 +32,6 @@ class Backend(ABC):
     target: str
     ranges: Ranges
     manual: bool = False
-    remote: bool = False
     key_variable: str = ""
     changed_rules: tuple[tuple[str, int], ...] = ()
 

@@ -95,7 +95,7 @@ class HuggingFaceJobs(Remote):
             return Cost(tokens)
         hour = {name: price for name, _, price in self.hardware(wire)}.get(model.get("hardware", HARDWARE))
         most = None if hour is None else hour * float(model.get("hours", HOURS))
-        return Cost(tokens, most, currency="USD", asked=most is not None)
+        return Cost(tokens, most, currency="USD", asked=most is not None, at_most=True)
 
     def upload(self, wire: Wire, file: Path, told: Callable[[int, int], None]) -> str:
         """Put data, settings and trainer into a private repository, once for both files; return its name."""

@@ -33,7 +33,6 @@ class Profile:
     chat: str = ""
     closed: bool = False
     bom: bool = False
-    suffix_length: int = 18
     models: tuple[str, ...] = ()
     says: tuple[tuple[str, str], ...] = ()
     jobs: str = ""

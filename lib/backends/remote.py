@@ -23,7 +23,7 @@ from urllib.parse import urlsplit
 
 from lib import estimate, jobs, params
 from lib.backends.base import Backend, Model
-from lib.backends.profile import Profile, dig, profiles, put
+from lib.backends.profile import Profile, dig, put
 from lib.backends.wire import Host, Wire, ask
 from lib.chat import Message
 from lib.errors import BackendError
@@ -70,7 +70,8 @@ class Cost:
     """What a job will cost, as far as that is known.
 
     `tokens` trained; `amount` in `currency`, None where no price is known; `minimum` the least a job costs,
-    up to `minimum_most` by model. `files` were sent to find it out, and are the job's.
+    up to `minimum_most` by model; `at_most`: the amount is a limit. `files` were sent to find it out, and
+    are the job's.
     `asked`: the platform itself was asked; else the price is `source`'s of the day `checked`.
     """
 
@@ -82,6 +83,7 @@ class Cost:
     source: str = ""
     checked: str = ""
     minimum_most: float | None = None
+    at_most: bool = False
     files: dict[str, str] = field(default_factory=dict)
 
 
@@ -101,7 +103,6 @@ class Deployment:
 class Remote(Backend):
     """One platform. `address` is another server of the same shape; `silence` as in `Wire`."""
 
-    remote = True
     asks_price = False  # whether the platform itself tells what a job will cost
     answers = True  # whether its models can be talked to there
 
@@ -284,7 +285,8 @@ class Remote(Backend):
             return []
         rows = dig(wire.get(at["path"].format(id=job_id)), at["list"]) or []
         found = [self._happened(one) for one in rows if isinstance(one, dict)]
-        return sorted(found, key=lambda one: (one.at, one.metrics.get("step", 0)))
+        found.sort(key=lambda one: (one.at, one.metrics.get("step", 0)))
+        return [*found, *self._measured(wire, job_id)]
 
     def cancel(self, wire: Wire, job_id: str) -> None:
         """Ask it to stop a job; `status` tells when it has."""
@@ -385,6 +387,15 @@ class Remote(Backend):
         """Return how to ask for the list of jobs."""
         return {"limit": LISTED}
 
+    def _measured(self, wire: Wire, job_id: str) -> list[Happened]:
+        """Return what was measured, where a platform tells that apart from its events."""
+        at = self.profile.metrics
+        if not at:
+            return []
+        told = dig(wire.get(at["path"].format(id=job_id)), at["list"]) or []
+        rows = [row for row in map(metrics_row, told) if row]
+        return [Happened(f"step {row['step']:g} {sorted(row)}", "", "", row) for row in rows]
+
     def _file_of(self, told: Any) -> str:
         return str(dig(told, self.profile.job["file"]) or "")
 
@@ -439,11 +450,6 @@ def remembered(folder: JobFolder) -> Remembered:
 def remember(folder: JobFolder, known: Remembered) -> None:
     """Keep what is known of a job at its platform."""
     write_json(folder.path / "remote.json", known)
-
-
-def made(shape: type[Remote], name: str) -> Remote:
-    """Return the platform `name` of `profiles.toml` as one of a shape."""
-    return shape(profiles()[name])
 
 
 # How platforms call the numbers of our curves.

@@ -12,7 +12,7 @@ from typing import Any
 from lib import jobs
 from lib.backends.base import Model
 from lib.backends.profile import dig
-from lib.backends.remote import FAILED, Cost, Happened, Remembered, Remote, Seen, metrics_row
+from lib.backends.remote import FAILED, Cost, Remembered, Remote, Seen
 from lib.backends.wire import Wire
 from lib.params import Ranges, Settings
 
@@ -73,14 +73,6 @@ class TogetherShaped(Remote):
         seen = super().seen(told)
         last = (dig(told, "events") or [{}])[-1]
         return replace(seen, said=str(dig(last, "message") or "")) if seen.state == FAILED else seen
-
-    def events(self, wire: Wire, job_id: str) -> list[Happened]:
-        """Return the events, and what was measured meanwhile."""
-        at = self.profile.metrics
-        rows = dig(wire.get(at["path"].format(id=job_id)), at["list"]) or []
-        measured = [row for row in map(metrics_row, rows) if row]
-        points = [Happened(f"step {row['step']:g} {sorted(row)}", "", "", row) for row in measured]
-        return [*super().events(wire, job_id), *points]
 
     def blanks(self, wire: Wire, job: jobs.Job, known: Remembered) -> dict[str, str]:
         """Choose the cheapest hardware that can serve the model now."""

@@ -306,6 +306,8 @@ def _drawn(me: State, job: jobs.Job, curves: Curves) -> None:
             t("jobs.log_scale"), me.log_scale, help=t("jobs.log_scale_help"), key="log_scale"
         )
     charts.loss_curves(curves, f"curve_{job.id}", smoothing=me.smoothing, log=me.log_scale)
+    if job.backend != "local" and not len(curves.series("eval_loss")):
+        return  # what a platform does not tell cannot be read, though rows were kept back
     for told in reading.of(job, curves):
         st.markdown(f":material/insights: {t(f'reading.{told.verdict}', **told.facts)}")
 

@@ -297,7 +297,8 @@ def _deployed(now: Deployment, page: str) -> None:
 def _cost(cost: Cost) -> None:
     tiles = [(t("preflight.tokens"), t("settings.about", what=f"{cost.tokens:,}"))]
     if cost.amount is not None:
-        tiles.append((t("platform.amount"), t("settings.about", what=f"{cost.amount:,.2f} {cost.currency}")))
+        key = "platform.at_most" if cost.at_most else "settings.about"
+        tiles.append((t("platform.amount"), t(key, what=f"{cost.amount:,.2f} {cost.currency}")))
     if cost.minimum is not None:
         most = f"–{cost.minimum_most:,.2f}" if cost.minimum_most else ""
         tiles.append((t("platform.minimum"), f"{cost.minimum:,.2f}{most} {cost.currency}"))

@@ -73,6 +73,6 @@ if nav.onward("settings", ready=ready, label=label) and model:
         st.rerun()
     with parts.calm():
         job = place.begin(me, backend, visit.name(me), data, model)
-        preflight.keep(job.folder, told)
         me.job = job.id
+        preflight.keep(job.folder, told)
         nav.go("jobs")

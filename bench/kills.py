@@ -53,7 +53,7 @@ MOST_A_JOB = 3
 # A job whose process died three times before it got any further is given up, and rightly so.
 MOST_TRAINERS = jobs.ATTEMPTS - 1
 PAUSE = 0.6  # of a job's time: the most between two kills
-ENTERING = 0.15  # seconds that entering a job takes at most
+ENTERING = 0.05  # seconds that entering a job takes at most
 PATIENCE = 180.0  # seconds until a job that has not ended never will
 SAVE_EVERY = 0.3  # seconds between two checkpoints, so that most kills find one
 MODEL = {"kind": "practice", "id": "practice"}

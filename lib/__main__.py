@@ -46,6 +46,7 @@ from lib import check as checking
 from lib import convert as converting
 from lib import examine as examining
 from lib import profile as profiling
+from lib.backends import hf_jobs
 from lib.chat import Message
 from lib.errors import AppError, HubError, JobError, ModelError, RecordError, UsageError
 from lib.practice import folder as practice_folder
@@ -411,10 +412,11 @@ def send(
     data: Annotated[Path, typer.Option(metavar="DIR", help="A folder that `convert` wrote.")],
     model: Annotated[str, typer.Option(help="A base model, as the platform spells it.")],
     at: Annotated[str, typer.Option(help="Address, account or resource, where the platform needs one.")] = "",
-    given: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="NAME=VALUE", help="A hyperparameter; may be repeated."),
-    ] = None,
+    given: SetTo = None,
+    hardware: Annotated[str, typer.Option(help="The machine to rent; Hugging Face Jobs only.")] = (
+        hf_jobs.HARDWARE
+    ),
+    hours: Annotated[float, typer.Option(min=0.1, help="When it is given back at the latest.")] = 2.0,
     system: Annotated[str, typer.Option(help="The system prompt to talk to the result with.")] = "",
     yes: Annotated[bool, typer.Option("--yes", help="The cost is known; start the job.")] = False,
     wait: Annotated[bool, typer.Option("--wait", help="Stay until the job has ended.")] = False,
@@ -429,6 +431,8 @@ def send(
         raise UsageError("usage.unknown_platform", name=place, known=", ".join(known))
     there = known[place]
     asked = {"kind": "platform", "id": model} | ({there.needs: at} if there.needs else {})
+    if isinstance(there, backends.HuggingFaceJobs):
+        asked |= {"hardware": hardware, "hours": f"{hours:g}"}
     settings = there.defaults(asked) | params.checked(dict(_pair(one) for one in given or []), there.ranges)
     if not yes:
         cost = there.cost(data, asked, settings)

@@ -24,7 +24,7 @@ from filelock import FileLock
 
 from lib.errors import JobError, UsageError, WorkspaceError
 from lib.jobfolder import JobFolder, identity, living
-from lib.workspace import free_bytes, inside, read_json, room, root, told, write_json, writing
+from lib.workspace import free_bytes, inside, read_json, room, root, sweep, told, write_json, writing
 
 STATES = ("queued", "running", "done", "failed", "stopped")
 ENDED = ("done", "failed", "stopped")
@@ -482,7 +482,9 @@ def _forget(db: sqlite3.Connection, job_id: str) -> None:
 
 def _clear_up() -> None:
     """Finish deletions that were cut short, and take away what was never entered as a whole."""
-    for path in room("jobs").glob(".*"):
+    place = room("jobs")
+    sweep(place)
+    for path in place.glob(".*"):
         # a full disk: the next look does it; or another one that looks at the same time was first
         with suppress(WorkspaceError, FileNotFoundError):
             if path.name.endswith(_DELETED):

@@ -287,7 +287,7 @@ def run(idle: float = IDLE) -> None:
     while True:
         try:
             with folder.working():
-                for place in (root(), room("jobs"), root() / "exports"):
+                for place in (root(), root() / "exports"):
                     sweep(place)
                 _Runner().work(idle)
                 (folder.path / "process.json").unlink(missing_ok=True)

@@ -167,6 +167,9 @@ class _Handler(BaseHTTPRequestHandler):
                 if data is None or hashlib.sha256(data).hexdigest() != value["oid"]:
                     return self.answer(400, {"error": f"{value['path']} never arrived"})
                 new[value["path"]] = data
+            elif row["key"] == "deletedFolder":
+                inside = value["path"].rstrip("/") + "/"
+                repo.files = {path: data for path, data in repo.files.items() if not path.startswith(inside)}
         repo.files |= new
         repo.commits += 1
         oid = f"{repo.commits:040x}"

@@ -9,7 +9,7 @@ from typing import Any
 from lib import joblist, jobs, params
 from lib.jobs import Job
 
-SETTINGS: dict[str, float] = {name: row.default for name, row in params.PARAMS.items()}
+SETTINGS: dict[str, float] = {name: row.default for name, row in params.PARAMS.items() if row.here}
 FALLING = (3.0, 2.0, 1.5, 1.2, 1.1)
 
 

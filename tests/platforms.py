@@ -15,6 +15,7 @@ To add a platform of a shape that is here: a row in ROWS. Of another shape: a su
 
 from __future__ import annotations
 
+import base64
 import re
 import threading
 from collections.abc import Callable
@@ -25,6 +26,8 @@ from typing import Any, Self
 from urllib.parse import urlsplit
 
 import orjson
+
+from lib.backends import hf_jobs
 
 SUFFIX = "SUFFIX"
 
@@ -159,6 +162,21 @@ ROWS: dict[str, Row] = {
         )
     ),
     "dashscope_intl": _alibaba,
+    "hf_jobs": Row(
+        "",
+        {"id": "org/base"},
+        {
+            **{
+                "command": ["bash", "-c", hf_jobs.COMMAND],
+                "arguments": [],
+                "flavor": "t4-small",
+                "timeoutSeconds": 7200,
+                "dockerImage": "python:3.12",
+            },
+            **{"environment": {"FIRSTTUNE_BASE": "org/base", "FIRSTTUNE_REPO": "FILE"}},
+            **{"labels": {"name": f"firsttune-{SUFFIX}"}},
+        },
+    ),
 }
 
 
@@ -244,6 +262,7 @@ class Shape:
 
     def __init__(self, there: Platform) -> None:
         self.there = there
+        self.committed: dict[str, bytes] = {}
 
     def answer(self, method: str, path: str, query: str, body: bytes, kind: str) -> Answer:
         """Answer a request whose key was right."""
@@ -620,8 +639,96 @@ class DashScope(Shape):
         }
 
 
+class HFJobs(Shape):
+    """Hugging Face: the part of a Hub that takes a repository in, and Jobs."""
+
+    words = {  # noqa: RUF012
+        **{"queued": "SCHEDULING", "running": "RUNNING", "odd": "HELD_BACK", "nameless": "RUNNING"},
+        **{"done": "COMPLETED", "failed": "ERROR", "cancelling": "RUNNING", "cancelled": "CANCELED"},
+    }
+
+    def error(self, status: int, message: str, code: str = "") -> Answer:
+        return status, {"error": message}
+
+    def answer(self, method: str, path: str, query: str, body: bytes, kind: str) -> Answer:
+        there = self.there
+        if path == "/api/whoami-v2":
+            return 200, {"type": "user", "name": "me", "fullname": "Me"}
+        if path == "/api/repos/create":
+            asked = orjson.loads(body)
+            assert asked.get("visibility") == "private" or asked.get("private")
+            return 200, {"url": f"{there.origin}/me/{asked['name']}", "name": f"me/{asked['name']}"}
+        if path == "/api/validate-yaml":
+            return 200, {"errors": [], "warnings": []}
+        if path == "/api/jobs/hardware":
+            rows = [("a100-large", "Nvidia A100", 0.05), ("t4-small", "Nvidia T4", 0.0067)]
+            return 200, [
+                {
+                    **{"name": name, "prettyName": pretty, "cpu": "4 vCPU", "ram": "15 GB"},
+                    **{"unitCostMicroUSD": int(cost * 1e6), "unitCostUSD": cost, "unitLabel": "minute"},
+                }
+                for name, pretty, cost in rows
+            ]
+        repo = re.fullmatch(r"/api/models/(me/[\w-]+)(?:/(preupload|commit|revision)/main)?", path)
+        if repo:
+            return self.of_repo(repo[1], repo[2] or "", body)
+        job = re.fullmatch(r"/api/jobs/me(?:/([\w-]+)(/\w+)?)?", path)
+        if job is None:
+            return self.error(404, f"nothing at {method} {path}")
+        if job[1] is None:
+            if method == "GET":
+                return 200, [self.job(one, "queued") for one in there.jobs.values()]
+            told = orjson.loads(body)
+            assert told.pop("secrets") == {"HF_TOKEN": there.key}
+            assert "lib.trainer.rented" in told["command"][-1]
+            run = self.begin(orjson.dumps(told), told["environment"]["FIRSTTUNE_REPO"], "job")
+            return (200, self.job(run, "queued")) if isinstance(run, Run) else run
+        known = there.jobs.get(job[1])
+        if known is None:
+            return self.error(404, f"no such job: {job[1]}")
+        if job[2] == "/cancel":
+            known.cancelled = known.cancelled or 1
+            return 200, {}
+        if job[2] == "/logs":
+            return 200, self.log(known)
+        return 200, self.job(known, there.state(known))
+
+    def of_repo(self, name: str, call: str, body: bytes) -> Answer:
+        if call == "preupload":
+            files, regular = orjson.loads(body)["files"], {"uploadMode": "regular", "shouldIgnore": False}
+            return 200, {"files": [{"path": one["path"]} | regular for one in files]}
+        if call == "commit":
+            for line in body.splitlines():
+                row = orjson.loads(line)
+                if row["key"] == "file":
+                    inner, content = row["value"]["path"], base64.b64decode(row["value"]["content"])
+                    self.committed[f"{name}/{inner}"] = content
+                    if inner.startswith("run/job/data/"):
+                        plain = inner.rpartition("/")[2]
+                        self.there.files[name if plain == "train.jsonl" else f"{name}#"] = (plain, content)
+            return 200, {"commitUrl": f"{self.there.origin}/{name}/commit/1", "commitOid": "1" * 40}
+        return 200, {"id": name, "sha": "0" * 40, "siblings": [], "tags": []}
+
+    def log(self, run: Run) -> bytes:
+        lines = ["===== Job started", "Downloading", *(f"step {n}" for n in range(run.looks))]
+        lines += [f'firsttune-metric {{"step": {n}, "loss": {3 / n}}}' for n in range(1, run.looks + 1)]
+        if self.there.plan[-1] == "failed":
+            lines.append(f'firsttune-failed {{"facts": "{self.there.said_of_failure}"}}')
+        rows = [{"data": line, "timestamp": f"2026-11-30T00:00:{n:02}Z"} for n, line in enumerate(lines)]
+        return b"".join(b"data: " + orjson.dumps(row) + b"\n\n" for row in rows)
+
+    def job(self, run: Run, state: str) -> dict[str, Any]:
+        return {
+            **{"id": run.id, "createdAt": "2026-11-30T00:00:00.000Z", "dockerImage": "python:3.12"},
+            **{"owner": {"id": "1", "name": "me", "type": "user"}, "flavor": run.body["flavor"]},
+            **{"environment": run.body["environment"], "labels": run.body["labels"]},
+            **{"status": {"stage": self.words[state], "message": None}},
+        }
+
+
 SHAPES: dict[str, Callable[[Platform], Shape]] = {
-    **{"openai": OpenAI, "together": Together, "fireworks": Fireworks, "dashscope": DashScope}
+    **{"openai": OpenAI, "together": Together, "fireworks": Fireworks, "dashscope": DashScope},
+    "hf_jobs": HFJobs,
 }
 
 
@@ -661,7 +768,7 @@ def _handler(there: Platform) -> type[BaseHTTPRequestHandler]:
                 status, told = there.shape.answer(self.command, url.path, url.query, body, kind)
             if fault and fault.how == "after":
                 return self._cut()
-            return self._send(status, orjson.dumps(told))
+            return self._send(status, told if isinstance(told, bytes) else orjson.dumps(told))
 
         do_GET = do_POST = do_DELETE = _any  # noqa: N815
 

@@ -203,11 +203,12 @@ def test_parameters_are_counted_from_the_weights_headers(tmp_path: Path) -> None
         (tmp_path / name).write_bytes(struct.pack("<Q", len(header)) + header)
 
     model = {"kind": "path", "id": str(tmp_path)}
+    (tmp_path / "config.json").write_text("{}")
     assert backends.local.parameters(model) is None
     weights("model-1.safetensors", a=[10, 20], b=[3])
     weights("model-2.safetensors", c=[1000])
     assert backends.local.parameters(model) == 1203
-    assert backends.local.parameters({"kind": "practice", "id": "practice"}) is None
+    assert backends.local.parameters({"kind": "practice", "id": "practice"}) == 1_165_312
     assert backends.local.parameters({"kind": "hub", "id": "org/unfetched"}) is None
     for junk in (
         b"",

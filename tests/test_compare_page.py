@@ -152,8 +152,9 @@ def test_the_model_is_uploaded_and_an_app_opened_later_shows_it(two: list[jobs.J
         at = opened(two[0], judging="takehome", upload_repo="me/tea")
         at.button(key="upload").click().run()
         assert len(at.error) == 1, "no token"
-        me(at).hub_token, me(at).token_anywhere, me(at).upload_endpoint = "hf_writes", True, fake.url
-        at.run()
+        at.text_input(key="hub_token").input("hf_writes")
+        at.text_input(key="upload_endpoint").input(fake.url)
+        at.checkbox(key="token_anywhere").check().run()
         at.button(key="upload").click().run()
         assert not at.exception and not at.error
         made = takehome.uploading(two[0])

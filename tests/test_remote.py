@@ -397,6 +397,11 @@ def test_base_and_tuned_model_answer(
     job = entered(name, platform, data, monkeypatch)
     tuned, place = works(job)["tuned_model"], place_of(name, platform)
     asked = [Message("user", "Shall I travel?")]
+    if not place.answers:
+        with pytest.raises(AppError) as nobody:
+            list(place.chat(job, "tuned", asked, key=KEY))
+        assert nobody.value.key == "backend.no_chat"
+        return
     base = "".join(place.chat(job, "base", asked, key=KEY))
     assert base == f"[{ROWS[name].model['id']}] The leaves say \u8336."
     if place.deploys:

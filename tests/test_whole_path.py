@@ -11,6 +11,8 @@ from typing import Any
 import pytest
 
 from lib import jobs, judge, takehome, worker
+from lib.backends.local import Local
+from lib.trainer.settings import METHODS
 from tests.processes import nothing_left, reaches, settled
 from tests.test_takehome import trained
 from tests.tiny import MARKED, SETTINGS, write
@@ -34,9 +36,9 @@ def ran(tiny: Path, place: Path, method: str) -> jobs.Job:
     ]
     write(place / "data" / "train.jsonl", rows[:40])
     write(place / "data" / "validation.jsonl", rows[40:])
-    settings = SETTINGS | {"method": method, "learning_rate": RATES[method], "epochs": 3}
-    asked: dict[str, Any] = {"model": {"kind": "path", "id": str(tiny)}, "settings": settings, "system": ""}
-    job = jobs.submit("train", f"tea {method}", asked, data=place / "data")
+    settings: dict[str, Any] = SETTINGS | {"learning_rate": RATES[method], "epochs": 3}
+    settings["method"] = float(METHODS.index(method))
+    job = Local().start(f"tea {method}", place / "data", {"kind": "path", "id": str(tiny)}, settings, "")
     settled(reaches(job, "done", 120))
     return jobs.get(job.id)
 

@@ -103,6 +103,7 @@ class Remote(Backend):
 
     remote = True
     asks_price = False  # whether the platform itself tells what a job will cost
+    answers = True  # whether its models can be talked to there
 
     def __init__(self, profile: Profile, address: str = "", *, silence: float | None = None) -> None:
         self.profile, self.name, self.target = profile, profile.name, profile.target
@@ -341,6 +342,8 @@ class Remote(Backend):
         self, job: jobs.Job, which: str, messages: Sequence[Message], *, key: str, temperature: float = 0.0
     ) -> Iterator[str]:
         """Yield the answer piece by piece. Closing the iterator early ends the connection."""
+        if not self.answers:
+            raise BackendError("backend.no_chat", name=job.name)
         known, asked = remembered(job.folder), job.folder.asked()
         model = str(asked["model"]["id"])
         if which == "tuned":

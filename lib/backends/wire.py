@@ -14,7 +14,7 @@ import re
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
 from itertools import islice
@@ -36,6 +36,7 @@ CONNECT, SILENCE = 10.0, 60.0  # seconds for a connection; between two pieces of
 SAID, RAW = 300, 4000  # characters of the platform's own words that are shown; of the whole answer
 TRIES = 3  # of what may be repeated
 LONGEST_PAUSE = 20.0  # seconds; who is told to wait longer is told so
+QUIET = 5.0  # seconds without a further line of a log after which it is taken for read
 PIECE = 256 * 1024
 CHAT = "/chat/completions"
 MOST_TOKENS = 1024  # of an answer; SiliconFlow says no more than "Bad Request" above 4096 (easy-dataset#276)
@@ -137,6 +138,25 @@ class Wire:
             replace(self.host, base=f"{url.scheme}://{url.netloc}"), self._key, silence=self._patience[1]
         )
 
+    @property
+    def secret(self) -> str:
+        """The key, for a library that sends it itself, to this platform."""
+        return self._key
+
+    def refusal(self, status: int, raw: bytes, headers: Mapping[str, str]) -> BackendError:
+        """Return the error for an answer that is one, whoever asked."""
+        try:
+            told = orjson.loads(raw)
+        except orjson.JSONDecodeError:
+            told = raw.decode("utf-8", "replace")
+        return self._told(status, told, raw, _when(headers))
+
+    def unreached(self, *, timed_out: bool) -> BackendError:
+        """Return the error for an answer that such a library did not have. Whether it asked is not known."""
+        host = urlsplit(self.host.base).hostname or ""
+        problem = "timeout" if timed_out else "unreachable"
+        return self._error(problem, host=host, seconds=self._patience[1], sent=1)
+
     def odd(self, told: Any) -> BackendError:
         """Return the error for an answer in which what must be there is not."""
         return self._error("odd_answer", raw=orjson.dumps(told), status=200)
@@ -163,6 +183,26 @@ class Wire:
             for piece in self._pieces(answer, choices, text):
                 begun = True
                 yield piece
+
+    def log(self, path: str, **query: Any) -> list[Any]:
+        """Return the JSON of the server-sent events there are so far: a job's log, say.
+
+        Such a stream stays open while the job runs, so it is left after QUIET seconds of silence.
+        """
+        found: list[Any] = []
+        how: dict[str, Any] = {"params": query, "headers": {"Accept": "text/event-stream"}, "stream": True}
+        with self._broken(lambda: bool(found)), self._request("GET", path, quiet=True, **how) as answer:
+            if answer.status_code != 200:
+                raise self._refused(answer)
+            try:
+                for line in answer.iter_lines(chunk_size=1):
+                    if line.startswith(b"data:"):
+                        with suppress(orjson.JSONDecodeError):
+                            found.append(orjson.loads(line[5:]))
+            except requests.ConnectionError as error:
+                if "timed out" not in str(error):
+                    raise
+        return found
 
     def _asked(self, method: str, path: str, *, form: _Form | None = None, **how: Any) -> Any:
         repeats = method in ("GET", "DELETE")
@@ -191,13 +231,13 @@ class Wire:
                     form.close()
         raise AssertionError  # the last try returns or raises
 
-    def _request(self, method: str, path: str, **how: Any) -> requests.Response:
+    def _request(self, method: str, path: str, *, quiet: bool = False, **how: Any) -> requests.Response:
         # An explicit `auth`: without one requests puts in whatever ~/.netrc has for this host.
         return requests.request(
             method,
             self.host.base.rstrip("/") + path,
             auth=_Key(self.host.header, self._key),
-            timeout=self._patience,
+            timeout=(self._patience[0], QUIET) if quiet else self._patience,
             allow_redirects=False,
             **how,
         )
@@ -232,11 +272,7 @@ class Wire:
 
     def _refused(self, answer: requests.Response) -> BackendError:
         raw = b"".join(islice(answer.iter_content(4096), 16))
-        try:
-            told = orjson.loads(raw)
-        except orjson.JSONDecodeError:
-            told = raw.decode("utf-8", "replace")
-        return self._told(answer.status_code, told, raw, _when(answer.headers))
+        return self.refusal(answer.status_code, raw, answer.headers)
 
     def _told(self, status: int, told: Any, raw: bytes, after: float | None = None) -> BackendError:
         """Return the error for an answer that is one: JSON with a code, a bare string, or just text."""

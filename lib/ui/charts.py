@@ -41,7 +41,7 @@ def loss_curves(curves: Curves, key: str, *, smoothing: float, log: bool) -> Non
     ]
     if best_at is not None and len(validation) > 1 and (not log or validation.values[best_at] > 0):
         layers += _best(validation, best_at)
-    st.altair_chart(alt.layer(*layers).properties(height=280), key=key)
+    st.altair_chart(alt.layer(*layers).properties(height=380), key=key)
     st.caption(in_words(validation, known))
 
 
@@ -53,7 +53,7 @@ def overlay(runs: Mapping[str, Curves], name: str, key: str, *, log: bool, calm:
     table = _table(series, log=log)
     base = _base(table, list(series), "epoch", t("contrast.epochs"), log=log)
     drawing = base.mark_line() if calm else base.mark_line(point=_POINTS)
-    st.altair_chart(drawing.properties(height=240), key=key)
+    st.altair_chart(drawing.properties(height=280), key=key)
 
 
 def in_words(validation: Series, known: Series) -> str:
@@ -87,8 +87,15 @@ def _base(table: pd.DataFrame, kinds: list[str], across: str, title: str, *, log
         color=alt.Color(
             "kind:N",
             scale=alt.Scale(domain=kinds),
-            # the mark beside a name is as strong as the strongest line, not as the raw curve
-            legend=alt.Legend(title=None, orient="bottom", columns=2, symbolOpacity=1),
+            # Below, where it hides nothing; names of runs are letters and fit into a row. The mark beside a
+            # name is as strong as the strongest line, not as the raw curve.
+            legend=alt.Legend(
+                title=None,
+                orient="bottom",
+                columns=2 if across == "step" else len(kinds),
+                offset=8,
+                symbolOpacity=1,
+            ),
         ),
         tooltip=[
             alt.Tooltip("kind:N", title=" "),

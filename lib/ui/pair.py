@@ -36,6 +36,9 @@ class Voice:
 
 def ready(job: jobs.Job) -> bool:
     """Return whether there is a tuned model to talk to."""
+    place = backends.BACKENDS.get(job.backend)
+    if isinstance(place, backends.Remote) and not place.answers:
+        return False
     return bool(talk.tuned(job.folder) or (job.folder.result() or {}).get("tuned_model"))
 
 

@@ -12,6 +12,7 @@ import streamlit as st
 
 from lib import backends, handover, joblist, jobs, keys
 from lib.backends import Backend, Model, Remote, siliconflow
+from lib.backends.hf_jobs import HARDWARE, HuggingFaceJobs
 from lib.backends.remote import Cost, Deployment, remember, remembered
 from lib.jobfolder import JobFolder
 from lib.params import Settings
@@ -62,6 +63,8 @@ def model(me: State, place: Remote) -> Model | None:
                 me.offered[place.name] = place.offered(wire)
                 me.offered[_of(place, chosen)] = dict(place.limits(wire, chosen)) if chosen["id"] else {}
                 st.rerun()
+    if isinstance(place, HuggingFaceJobs):
+        _rented(me, place, chosen, key)
     return chosen if chosen["id"] and (not place.needs or chosen[place.needs]) else None
 
 
@@ -167,6 +170,29 @@ def panel(me: State, job: jobs.Job, standing: joblist.Standing, curves: Callable
         _done(me, job, place)
 
 
+def _rented(me: State, place: HuggingFaceJobs, chosen: Model, key: str) -> None:
+    """Draw the choice of a machine and its hours, which become part of what is chosen."""
+    if key and "hardware" not in me.offered:
+        with parts.calm():
+            me.offered["hardware"] = place.hardware(place.wire(key))
+    rows = me.offered.get("hardware") or [(HARDWARE, HARDWARE, None)]
+    said = {name: what if hour is None else f"{what} · {hour:.2f} USD/h" for name, what, hour in rows}
+    left, right = st.columns(2)
+    with left:
+        me.rented = st.selectbox(
+            t("platform.hardware"),
+            list(said),
+            index=list(said).index(me.rented if me.rented in said else HARDWARE) if HARDWARE in said else 0,
+            format_func=said.__getitem__,
+            key=f"hardware_{len(said)}",
+        )
+    with right:
+        me.hours = st.number_input(
+            t("platform.hours"), 0.5, 24.0, me.hours, 0.5, help=t("platform.hours_help"), key="hours"
+        )
+    chosen |= {"hardware": me.rented, "hours": f"{me.hours:g}"}
+
+
 def by_api(me: State, job: jobs.Job, place: siliconflow.SiliconFlow) -> None:
     """Draw the way to send the files by an API that is not documented for it; off unless switched on."""
     me.by_api = st.toggle(
@@ -213,7 +239,9 @@ def _done(me: State, job: jobs.Job, place: Backend) -> None:
     result = job.folder.result() or {}
     st.markdown(t("platform.done", waited=result["seconds_waited"], seconds=result["seconds"]))
     st.code(str(result["tuned_model"]), language=None, wrap_lines=True)
-    if isinstance(place, Remote) and place.deploys:
+    if isinstance(place, Remote) and not place.answers:
+        st.markdown(t("platform.not_here", page=f"{place.address}/{result['tuned_model']}"))
+    elif isinstance(place, Remote) and place.deploys:
         _deploying(me, job, place)
 
 

@@ -108,6 +108,8 @@ class State:
     place: str = "local"
     platform: str = ""  # the one of the network that was chosen last; "": the first
     platform_models: dict[str, str] = field(default_factory=dict)  # platform -> base model
+    rented: str = ""  # the machine; "": the smallest with a graphics card
+    hours: float = 2.0  # after which it is given back at the latest
     platform_at: dict[str, str] = field(default_factory=dict)  # platform -> address, account or resource
     model: str = "practice"
     model_path: str = ""

@@ -92,11 +92,12 @@ def one(me: State, name: str, ranges: Ranges) -> Any:
         key=f"param_{name}_{me.settings_round}",  # another round: the slider takes its value from State again
     )
     plain = t("settings.plain", value=row.show(me.settings[name]), plain=f"{me.settings[name]:f}".rstrip("0"))
-    st.caption(f"{t(f'param.{name}.what')} {plain if name == 'learning_rate' else ''}")
+    what = f"{t(f'param.{name}.what')} {plain if name == 'learning_rate' else ''}"
+    st.caption("  \n".join([what, *([t(f"param.{name}.exam")] if row.main else [])]))
     place = st.container()
     if row.source:
         with st.expander(t("settings.lower_higher"), icon=":material/swap_vert:"):
-            for part in ("exam", "lower", "higher", "usual"):
+            for part in (*(() if row.main else ("exam",)), "lower", "higher", "usual"):
                 st.markdown(t(f"param.{name}.{part}"))
             st.caption(t("settings.source", source=row.source, read=params.READ))
     return place

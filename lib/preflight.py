@@ -14,12 +14,14 @@ import shutil
 import subprocess
 import time
 import tomllib
+from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import cache, lru_cache
 from pathlib import Path
 from typing import Any
 
 import orjson
+from jinja2 import TemplateError
 
 from lib import advice, estimate, jobs, ollama, params
 from lib.advice import Case
@@ -325,28 +327,39 @@ def _counted(path: Path, size: int, changed: int, model: Path) -> Tokens | None:
         return None
     template, special = ollama.template_of(model)
     render = ollama.renderer(template, special) if template else None
-    tokenizer = Tokenizer.from_file(str(model / "tokenizer.json"))
+    try:
+        tokenizer = Tokenizer.from_file(str(model / "tokenizer.json"))
+    except Exception:  # the library's own kind for a broken file; the job will say so
+        return None
 
     def length(line: bytes) -> int:
         turns = [(turn["role"], turn.get("content") or "") for turn in orjson.loads(line)["messages"]]
-        text = render(turns, False) if render else "\n".join(f"{role}\n{said}" for role, said in turns)
+        text = "\n".join(f"{role}\n{said}" for role, said in turns)
+        if render:
+            with suppress(TemplateError):  # it takes no such conversation; the job will say so
+                text = render(turns, False)
         return len(tokenizer.encode(text, add_special_tokens=False).ids)
 
-    step = max(1, estimate.amount(path.parent).train // COUNTED)
-    counted, guessed, rows, every = 0, 0.0, 0, 0.0
-    longest: list[tuple[float, int, bytes]] = []
+    def guess(line: bytes) -> float:
+        return sum(estimate.tokens(turn.get("content") or "") for turn in orjson.loads(line)["messages"])
+
+    amount = estimate.amount(path.parent)
+    step = max(1, amount.train // COUNTED)
+    counted, guessed, rows = 0, 0.0, 0
+    longest: list[tuple[int, int, bytes]] = []
     with path.open("rb") as file:
         for number, line in enumerate(file):
-            guess = sum(estimate.tokens(turn.get("content") or "") for turn in orjson.loads(line)["messages"])
-            every += guess
-            heapq.heappush(longest, (guess, number, line))
-            if len(longest) > LONGEST:
-                heapq.heappop(longest)
+            # a byte is about as many tokens in every script, so the longest rows are found without parsing
+            if len(longest) < LONGEST or len(line) > longest[0][0]:
+                heapq.heappush(longest, (len(line), number, line))
+                if len(longest) > LONGEST:
+                    heapq.heappop(longest)
             if number % step == 0:
-                counted, guessed, rows = counted + length(line), guessed + guess, rows + 1
+                counted, guessed, rows = counted + length(line), guessed + guess(line), rows + 1
     if not rows:
         return None
-    whole = counted if step == 1 else round(counted + (every - guessed) * counted / max(1.0, guessed))
+    rest = amount.tokens - guessed
+    whole = counted if step == 1 else round(counted + rest * counted / max(1.0, guessed))
     return Tokens(whole, max(length(line) for _, _, line in longest), counted=True)
 
 

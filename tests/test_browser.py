@@ -75,7 +75,7 @@ def server(workspace: Path, tmp_path: Path) -> Iterator[Server]:
             try:
                 if requests.get(f"{app.url}/_stcore/health", timeout=2).ok:
                     return
-            except requests.ConnectionError:
+            except (requests.ConnectionError, requests.Timeout):  # a busy machine
                 time.sleep(0.1)
         raise AssertionError((tmp_path / "app.log").read_text(encoding="utf-8"))
 

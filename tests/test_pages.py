@@ -435,6 +435,18 @@ def test_the_job_page_shows_what_was_estimated_beside_what_it_took(
     assert shown[words.say("en", "preflight.seconds")] == "12 s"
 
 
+def test_what_is_said_of_a_value_follows_every_slider_at_once() -> None:
+    at = app()
+    me(at).conversion = converted()
+    at = visit(at, "settings")
+    one(at.select_slider, "param_accumulation").set_value(16).run()
+    facts = {"pile": 128, "steps": 15}
+    said = [one.value for one in at.markdown]
+    assert any(words.say("en", "says.batch_size.large", **facts) in text for text in said)
+    name = words.say("en", "param.accumulation.name")
+    assert any(f"{name} 16" in caption.value for caption in at.caption)
+
+
 def test_a_preset_is_taken_and_what_differs_is_said() -> None:
     at = app()
     me(at).conversion = converted()

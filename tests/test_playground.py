@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 import threading
 import time
 from itertools import product
@@ -166,6 +168,17 @@ def test_what_it_knew_was_never_trained_on() -> None:
     start = model.pretrained(model.characters_of(known))
     blind = np.log(len(start.characters))
     assert start.loss(start.texts(known)) < 0.4 * blind
+
+
+def test_the_script_that_made_the_model_writes_what_is_shipped(tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "lib.playground.pretrain", "--steps", "2", "--out", str(tmp_path)]
+    subprocess.run(command, cwd=ROOT, check=True, capture_output=True)
+    known = (tmp_path / "known.json").read_bytes()
+    assert known == (model.FOLDER / "known.json").read_bytes()
+    with np.load(tmp_path / "weights.npz") as made, np.load(model.FOLDER / "weights.npz") as shipped:
+        assert {name: made[name].shape for name in made} == {name: shipped[name].shape for name in shipped}
+        assert made["characters"].tolist() == shipped["characters"].tolist()
+    assert (model.FOLDER / "weights.npz").stat().st_size < 200_000
 
 
 def test_the_rows_are_the_visitors_own_and_the_mock_exam_is_held_back(tmp_path: Path) -> None:

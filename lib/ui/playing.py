@@ -119,7 +119,7 @@ def curves(run: Played, now: Tried, earlier: Sequence[tuple[Tried, Played]], key
         pile=now.chosen.pile,
         **ends,
     )
-    st.altair_chart(alt.layer(*drawn).properties(height=360), key=key, alt=words)
+    st.altair_chart(alt.layer(*drawn).properties(height=400), key=key, alt=words)
     if earlier:
         st.caption(t("playground.grey"))
     with st.expander(t("playground.numbers"), icon=":material/table:"):
@@ -136,9 +136,10 @@ def curves(run: Played, now: Tried, earlier: Sequence[tuple[Tried, Played]], key
 def two(run: Played, scale: alt.Scale) -> Any:
     """Return the exercises and the mock exam of a run, raw, on a scale of the caller's."""
     names = [t("playground.train"), t("playground.exam")]
-    drawn = [_line(_frame(run.loss, names[0]), names, scale).mark_line()]
+    drawn = [_line(_frame(run.loss, names[0]), names, scale, legend=None).mark_line()]
     if len(run.validation):
-        drawn.append(_line(_frame(run.validation, names[1]), names, scale).mark_line(point=_DOTS))
+        exam = _frame(run.validation, names[1])
+        drawn.append(_line(exam, names, scale, legend=None).mark_line(point=_DOTS))
     return alt.layer(*drawn)
 
 
@@ -173,16 +174,22 @@ def _frame(series: Series, kind: str) -> pd.DataFrame:
     return pd.DataFrame({"epoch": few.epochs, "loss": few.values, "kind": kind})
 
 
-def _line(table: pd.DataFrame, kinds: list[str], scale: alt.Scale | None = None) -> alt.Chart:
+_LEGEND = alt.Legend(title=None, orient="bottom", direction="vertical", labelLimit=320, symbolOpacity=1)
+
+
+def _line(
+    table: pd.DataFrame,
+    kinds: list[str],
+    scale: alt.Scale | None = None,
+    legend: alt.Legend | None = _LEGEND,
+) -> alt.Chart:
     return alt.Chart(table).encode(
         x=alt.X("epoch:Q", title=t("playground.epochs"), axis=alt.Axis(grid=False)),
         y=alt.Y("loss:Q", title=t("playground.loss_axis"), scale=scale or alt.Scale(zero=False)),
         color=alt.Color(
             "kind:N",
             scale=alt.Scale(domain=kinds),
-            legend=alt.Legend(
-                title=None, orient="bottom", direction="vertical", labelLimit=320, symbolOpacity=1
-            ),
+            legend=legend,
         ),
         tooltip=[
             alt.Tooltip("kind:N", title=" "),

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import streamlit as st
 
 from lib import advice, params
@@ -75,8 +78,11 @@ def differing(settings: Settings, start: Settings) -> str:
     return t("settings.changed", what=" · ".join(changed)) if changed else t("settings.unchanged")
 
 
-def one(me: State, name: str, ranges: Ranges, case: Case) -> None:
-    """Draw one hyperparameter: its slider, what the value means, and the fold-out that explains it."""
+def one(me: State, name: str, ranges: Ranges) -> Any:
+    """Draw one hyperparameter: its slider and the fold-out that explains it.
+
+    Returns the place between them, for `say`: what a value means can hang on a slider further down.
+    """
     row = params.PARAMS[name]
     me.settings[name] = st.select_slider(
         label(name),
@@ -85,17 +91,25 @@ def one(me: State, name: str, ranges: Ranges, case: Case) -> None:
         format_func=lambda value: shown(name, value),
         key=f"param_{name}_{me.settings_round}",  # another round: the slider takes its value from State again
     )
-    case.settings[name] = me.settings[name]
-    told = advice.advise(name, case)
     plain = t("settings.plain", value=row.show(me.settings[name]), plain=f"{me.settings[name]:f}".rstrip("0"))
-    st.caption(f"{t(f'param.{name}.what')} {plain if name == 'learning_rate' else ''}")
-    if told:
-        _says(me, told, me.settings[name])
+    what = f"{t(f'param.{name}.what')} {plain if name == 'learning_rate' else ''}"
+    st.caption("  \n".join([what, *([t(f"param.{name}.exam")] if row.main else [])]))
+    place = st.container()
     if row.source:
         with st.expander(t("settings.lower_higher"), icon=":material/swap_vert:"):
-            for part in ("exam", "lower", "higher", "usual"):
+            for part in (*(() if row.main else ("exam",)), "lower", "higher", "usual"):
                 st.markdown(t(f"param.{name}.{part}"))
             st.caption(t("settings.source", source=row.source, read=params.READ))
+    return place
+
+
+def say(me: State, case: Case, places: Mapping[str, Any]) -> None:
+    """Draw what each value means into its place; one that is known to hurt wants a second click."""
+    for name, place in places.items():
+        told = advice.advise(name, case)
+        if told:
+            with place:
+                _says(me, told, me.settings[name])
 
 
 def label(name: str) -> str:
@@ -117,7 +131,7 @@ def unconfirmed(me: State, case: Case) -> list[Advice]:
 
 
 def _says(me: State, told: Advice, value: float) -> None:
-    """Draw the sentence that reacts to the value; one that is known to hurt wants a second click."""
+    """Draw the sentence that reacts to the value, and the button for one that hurts."""
     st.markdown(f"{MARKS[told.weight]} {t(told.key, **told.facts)}")
     if told.weight != advice.HURTS:
         me.wanted.pop(told.name, None)

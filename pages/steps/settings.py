@@ -25,25 +25,28 @@ amount = estimate.amount(data)
 me.settings = sliders.settled(me, backend, model)
 
 practice = bool(model and model["kind"] == "practice")
-case = advice.Case(me.settings, amount, practice)
 
-sliders.presets(me, backend, model)
+top = st.container()
 left, right = st.columns([1, 1], gap="medium")
-slots = []
+places, short = {}, []
 with left:
     for name in params.PARAMS:
         if name in backend.ranges and params.PARAMS[name].main:
             with st.container(border=True):
-                sliders.one(me, name, backend.ranges, case)
-                slots.append(st.container(key=f"short_{name}").empty())
+                places[name] = sliders.one(me, name, backend.ranges)
+                short.append(st.container(key=f"short_{name}").empty())
     with st.expander(t("settings.more"), icon=":material/tune:"):
         for name in params.PARAMS:
             if name in backend.ranges and not params.PARAMS[name].main:
-                sliders.one(me, name, backend.ranges, case)
+                places[name] = sliders.one(me, name, backend.ranges)
         place.validation(amount)
+# from here on every slider has its value of this run
+sliders.say(me, advice.Case(me.settings, amount, practice), places)
+with top:
+    sliders.presets(me, backend, model)
 
 with right:
-    playing.short(playing.panel(me, data, params.PLAIN | me.settings, practice=practice), slots)
+    playing.short(playing.panel(me, data, params.PLAIN | me.settings, practice=practice), short)
 guessing.fold_out(me, data)
 if me.place == "local" and model and not backend.missing():
     seeing.row(data, model, me.settings, amount.train)
@@ -73,6 +76,6 @@ if nav.onward("settings", ready=ready, label=label) and model:
         st.rerun()
     with parts.calm():
         job = place.begin(me, backend, visit.name(me), data, model)
-        preflight.keep(job.folder, told)
         me.job = job.id
+        preflight.keep(job.folder, told)
         nav.go("jobs")

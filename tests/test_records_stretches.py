@@ -290,6 +290,20 @@ def test_a_caller_who_stops_asking_ends_the_processes(tmp_path: Path) -> None:
     assert _only_tracker()
 
 
+def heavy(pieces: Iterator[Piece]) -> bytes:
+    """Give back far more than fits into a pipe."""
+    return bytes(100_000_000 + len(told(pieces)))
+
+
+def test_a_process_that_ends_amid_sending_is_not_waited_for(tmp_path: Path) -> None:
+    path = tmp_path / "data.json"
+    path.write_text(written(ROWS * 20, "compact"), encoding="utf-8")
+    results = records.spread(path, heavy, processes=2, size=20_000, least=0)
+    next(results)
+    results.close()  # type: ignore[attr-defined]
+    assert _only_tracker()
+
+
 @pytest.mark.skipif(os.name != "posix", reason="kill -9 is asked for")
 def test_processes_end_with_the_one_that_started_them(tmp_path: Path) -> None:
     path = tmp_path / "data.json"

@@ -138,6 +138,9 @@ def _pool(processes: int) -> Iterator[ProcessPoolExecutor]:
         yield pool
     except BaseException:
         mouth.close()
+        # One that ends amid sending a result leaves half of it in the pipe, and the pool would wait for the
+        # rest for ever: it holds the pipe's other end open itself.
+        pool._result_queue._writer.close()  # type: ignore[attr-defined]
         raise
     finally:
         pool.shutdown(cancel_futures=True)

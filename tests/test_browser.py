@@ -221,6 +221,8 @@ def shoot(page: Page, name: str) -> None:
 
 
 def accessible(page: Page, name: str) -> None:
+    # what is fading in or out under the pointer is judged as it will be; one without end cannot be finished
+    page.evaluate("document.getAnimations().forEach(one => { try { one.finish() } catch {} })")
     found = [
         f"{v['id']}: {v['nodes'][0]['target']} {v['nodes'][0]['html'][:160]}"
         for v in Axe().run(page).response["violations"]

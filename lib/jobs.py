@@ -541,8 +541,11 @@ def _waiting() -> bool:
 
 
 def _wake(jobs: list[Job]) -> None:
-    """Start the runner where a reader sees work and nobody to do it (all were killed, or a reboot)."""
-    if any(not job.by_hand and job.state not in ENDED for job in jobs):
+    """Start the runner where a reader sees work and nobody to do it (all were killed, or a reboot).
+
+    An end that only the job's folder knows of is work, too: it is not in the list yet.
+    """
+    if any(not job.by_hand and job.ended is None for job in jobs):
         _reap()
         if not _started:  # else one we started is on its way, and readers ask several times a second
             start_runner()

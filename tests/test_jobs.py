@@ -246,6 +246,18 @@ def test_a_killed_runner_is_replaced_and_the_job_adopted_not_started_twice() -> 
     assert starts(job) == 1
 
 
+def test_an_end_that_came_while_no_runner_lived_comes_into_the_list() -> None:
+    job = jobs.submit("one", "alone", {"does": "wait"})
+    process = at_work(job)
+    runner().kill()
+    until(lambda: JobFolder(root() / "runner").process() is None)
+    go(job)
+    until(lambda: gone(process))
+    assert jobs.events(job.id)[-1].state == "running"
+    assert jobs.get(job.id).state == "done"  # as its folder says; and looking has started a runner
+    settled(job)
+
+
 def test_a_job_that_a_shutdown_stopped_goes_on() -> None:
     job = jobs.submit("one", "tidy", {"does": "tidy"})
     first = at_work(job)

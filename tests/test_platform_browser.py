@@ -134,10 +134,10 @@ def test_siliconflows_guided_path(server: Server, browser: Browser, lang: str, w
     settle(page)
     (job,) = jobs.listing("train")
     place = backends.BACKENDS["siliconflow"]
-    shown = page.get_by_test_id("stCode").all_inner_texts()
-    assert [text.strip() for text in shown[: len(place.console_values(job))]] == [
-        value for _, value in place.console_values(job)
-    ]
+    values = [value for _, value in place.console_values(job)]
+    code = page.get_by_test_id("stCode")
+    expect(code.nth(len(values) - 1)).to_be_visible()  # the code's look is loaded when it is first wanted
+    assert [text.strip() for text in code.all_inner_texts()[: len(values)]] == values
     link = page.get_by_role("link", name="cloud.siliconflow.cn/fine-tune")
     assert link.get_attribute("href") == "https://cloud.siliconflow.cn/fine-tune"
     assert not page.get_by_text(words.say(lang, "place.siliconflow.undocumented")).is_visible()

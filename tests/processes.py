@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import TypeVar
 
 import psutil
@@ -23,7 +24,8 @@ def nothing_left() -> Iterator[None]:
     yield
     while left := ours(root()):
         for process in left:
-            process.kill()
+            with suppress(psutil.NoSuchProcess):  # it ended by itself just now
+                process.kill()
         psutil.wait_procs(left, timeout=10)
     for started in jobs._started:
         started.wait(10)

@@ -13,7 +13,8 @@ from lib import keys
 @pytest.fixture
 def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A project and a home without a key, and no keyring."""
-    monkeypatch.delitem(sys.modules, "keyring", raising=False)
+    monkeypatch.setitem(sys.modules, "keyring", None)  # so that what a test imports is taken away after it
+    del sys.modules["keyring"]
     for name in ("project", "home"):
         (tmp_path / name / ".streamlit").mkdir(parents=True)
     monkeypatch.setattr(keys, "ROOT", tmp_path / "project")

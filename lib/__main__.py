@@ -267,7 +267,7 @@ def check(
     if target not in checking.targets():
         raise UsageError("usage.unknown_target", target=target, known=", ".join(checking.targets()))
     report = checking.check_file(file, checking.targets()[target])
-    errors = [finding for finding in report.findings if finding.severity == "error"]
+    errors = report.errors
     lines = [
         f"{file}:{finding.line}: {finding.severity}: {words.say('en', f'check.{finding.rule}')}"
         f" ({finding.field}: {finding.value[:60]!r})"
@@ -396,7 +396,7 @@ def train(
     """Start a training job on this computer. It goes on when this command ends."""
     backend = backends.local.Local()
     asked = _model(model, endpoint)
-    settings = params.checked(dict(map(_pair, given or [])), backend.ranges)
+    settings = _set(given, backend.ranges)
     manifest = converting.manifest(data) or {}
     system = system or str(manifest.get("mapping", {}).get("system", ""))
     card = preflight.card(data, backend.defaults(asked) | settings, preflight.known("local", asked))
@@ -433,7 +433,7 @@ def send(
     asked = {"kind": "platform", "id": model} | ({there.needs: at} if there.needs else {})
     if isinstance(there, backends.HuggingFaceJobs):
         asked |= {"hardware": hardware, "hours": f"{hours:g}"}
-    settings = there.defaults(asked) | params.checked(dict(_pair(one) for one in given or []), there.ranges)
+    settings = there.defaults(asked) | _set(given, there.ranges)
     if not yes:
         cost = there.cost(data, asked, settings)
         price = "unknown" if cost.amount is None else f"{cost.amount:,.2f} {cost.currency}"
@@ -459,9 +459,8 @@ def plan(
 ) -> None:
     """Say what a training would take on this computer, and what speaks against it. Nothing starts."""
     backend, asked = backends.local.Local(), _model(model, hub.ENDPOINTS[0])
-    settings = backend.defaults(asked) | params.checked(dict(map(_pair, given or [])), backend.ranges)
-    report = backend.check(data)
-    broken = sum(finding.severity == "error" for finding in report.findings)
+    settings = backend.defaults(asked) | _set(given, backend.ranges)
+    broken = len(backend.check(data).errors)
     card = preflight.card(data, settings, preflight.known("local", asked, broken_rules=broken))
     about = "" if card.tokens.counted else "about "
     lines = [
@@ -492,7 +491,7 @@ def play(
     """Fine-tune the playground's tiny model on some rows, and say what the settings did."""
     ranges = backends.local.Local().ranges
     start = params.defaults(ranges, params.PRACTICE if practice else None)
-    settings = start | params.checked(dict(map(_pair, given or [])), ranges)
+    settings = start | _set(given, ranges)
     sample = playground.sample(data, rows)
     if not sample.trained:
         raise UsageError("play.no_rows", folder=str(data))
@@ -525,7 +524,7 @@ def recipe_for(
     if trainer not in recipes.RECIPES:
         raise UsageError("recipe.unknown", name=trainer, known=", ".join(recipes.RECIPES))
     backend, asked = backends.local.Local(), _model(model, hub.ENDPOINTS[0])
-    settings = backend.defaults(asked) | params.checked(dict(map(_pair, given or [])), backend.ranges)
+    settings = backend.defaults(asked) | _set(given, backend.ranges)
     held_back = data / "validation.jsonl"
     name = str(practice_folder()) if asked["kind"] == "practice" else asked["id"]
     there = held_back.is_file() and held_back.stat().st_size > 0
@@ -855,6 +854,11 @@ def _model(text: str, endpoint: str) -> dict[str, str]:
         return {"kind": "path", "id": str(path.resolve())}
     ref = hub.parse(text, kind="model", sites=("hub",))
     return {"kind": "hub", "id": ref.repo, "revision": ref.revision, "endpoint": endpoint}
+
+
+def _set(given: list[str] | None, ranges: params.Ranges) -> params.Settings:
+    """Return the hyperparameters of `--set`, each within what a place takes."""
+    return params.checked(dict(map(_pair, given or [])), ranges)
 
 
 def _pair(text: str, *, last: bool = False) -> tuple[str, str]:

@@ -30,7 +30,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -219,19 +219,25 @@ def delete(job_id: str) -> int:
     return freed + joblist.delete(job_id)
 
 
+def finished_runs(model: dict[str, str]) -> Iterator[Job]:
+    """Yield the runs of a model that ended well on this computer, newest first."""
+    for job in listing("train"):
+        if job.state == "done" and job.backend == "local":
+            then = job.folder.asked().get("model") or {}
+            if all(then.get(name) == model.get(name) for name in ("kind", "id")):
+                yield job
+
+
 def measured_speed(model: dict[str, str]) -> float | None:
     """Return the tokens per second of the last finished run of a model here, or None.
 
     In the tokens that `lib/estimate.py` counts by the text, not the model's own, so that a plan made with
     them comes out right. A resumed run is passed over: its time is that of its last part alone.
     """
-    for job in listing("train"):
-        if job.state != "done" or job.backend != "local":
-            continue
+    for job in finished_runs(model):
         asked, result = job.folder.asked(), job.folder.result() or {}
-        then, seconds = asked.get("model") or {}, result.get("seconds_training")
-        same = all(then.get(name) == model.get(name) for name in ("kind", "id"))
-        if seconds and same and not result.get("resumed_at"):
+        seconds = result.get("seconds_training")
+        if seconds and not result.get("resumed_at"):
             read = estimate.amount(job.folder.path / "data").tokens * float(asked["settings"]["epochs"])
             return read / float(seconds)
     return None

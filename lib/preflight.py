@@ -160,8 +160,7 @@ def card(data: Path, settings: Settings, known: Known) -> Card:
     )
     counted = Amount(amount.train, amount.validation, tokens.total, tokens.longest)
     case = Case(settings, counted, known.practice)
-    facts = {name: getattr(told, name) for name in Card.__slots__ if name != "findings"}
-    return Card(**facts, findings=tuple(_findings(told, case, known)))
+    return replace(told, findings=tuple(_findings(told, case, known)))
 
 
 def known(
@@ -200,12 +199,9 @@ def count(data: Path, model: Path | None) -> Tokens:
 
 def measured_memory(model: dict[str, str]) -> tuple[float, float] | None:
     """Return the bytes that the last finished run of a model here took, and its largest batch's tokens."""
-    for job in jobs.listing("train"):
-        if job.state != "done" or job.backend != "local":
-            continue
-        asked, result = job.folder.asked(), job.folder.result() or {}
-        then, settings = asked.get("model") or {}, asked["settings"]
-        if result.get("memory") and all(then.get(name) == model.get(name) for name in ("kind", "id")):
+    for job in jobs.finished_runs(model):
+        settings, result = job.folder.asked()["settings"], job.folder.result() or {}
+        if result.get("memory"):
             longest = count(job.folder.path / "data", None).longest
             tokens = settings["batch_size"] * min(longest, settings["max_length"])
             return float(result["memory"]), float(tokens)

@@ -209,7 +209,7 @@ class Remote(Backend):
         if not model.get("id", "").strip():
             raise BackendError("platform.no_base", platform=self.profile.label)
         asked = self.asked(data, model, self.defaults(model) | settings, system)
-        broken = [one for one in self.check(data).findings if one.severity == "error"]
+        broken = self.check(data).errors
         if broken:
             raise BackendError(
                 "platform.breaks_rules", platform=self.profile.label, rows=len(broken), line=broken[0].line

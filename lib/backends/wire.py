@@ -9,14 +9,12 @@ facts hold the platform's own line in `said` and the whole answer in `raw`, with
 
 from __future__ import annotations
 
-import email.utils
 import re
 import secrets
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
-from datetime import datetime
 from itertools import islice
 from pathlib import Path
 from types import MappingProxyType
@@ -31,6 +29,7 @@ from requests.auth import AuthBase
 from lib.backends.profile import dig
 from lib.chat import Message
 from lib.errors import BackendError, Fact
+from lib.hub.failures import retry_after
 
 CONNECT, SILENCE = 10.0, 60.0  # seconds for a connection; between two pieces of an answer
 SAID, RAW = 300, 4000  # characters of the platform's own words that are shown; of the whole answer
@@ -149,7 +148,7 @@ class Wire:
             told = orjson.loads(raw)
         except orjson.JSONDecodeError:
             told = raw.decode("utf-8", "replace")
-        return self._told(status, told, raw, _when(headers))
+        return self._told(status, told, raw, retry_after(headers))
 
     def unreached(self, *, timed_out: bool) -> BackendError:
         """Return the error for an answer that such a library did not have. Whether it asked is not known."""
@@ -429,18 +428,6 @@ def _said(told: Any) -> tuple[str, str]:
     code = told.get("code") or told.get("type") or ""
     message = told.get("message") or (inner if isinstance(inner, str) else "") or told.get("detail") or told
     return str(code), message if isinstance(message, str) else orjson.dumps(message).decode()
-
-
-def _when(headers: Mapping[str, str]) -> float | None:
-    """Return in how many seconds to ask again, as an answer's headers say; None where they do not."""
-    after = headers.get("Retry-After", "").strip()
-    if re.fullmatch(r"\d+(\.\d+)?", after):
-        return float(after)
-    try:
-        at: datetime = email.utils.parsedate_to_datetime(after)
-        return max(0.0, at.timestamp() - time.time())
-    except (TypeError, ValueError):
-        return None
 
 
 def _never_sent(error: BaseException) -> bool:

@@ -79,6 +79,11 @@ class Report:
     counts: dict[str, int]
     size: int = 0
 
+    @property
+    def errors(self) -> list[Finding]:
+        """The findings that a place refuses a file for."""
+        return [finding for finding in self.findings if finding.severity == "error"]
+
 
 Checker = Callable[[Conversation], Sequence[Finding]]
 

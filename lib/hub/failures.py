@@ -178,7 +178,7 @@ class Asked:
 def retry_after(headers: Mapping[str, str]) -> float | None:
     """Return the seconds to wait that the server asks for in `Retry-After` or the Hub's `RateLimit`."""
     value = headers.get("Retry-After", "").strip()
-    if value.isdigit():
+    if re.fullmatch(r"\d+(\.\d+)?", value):
         return float(value)
     if value:
         try:

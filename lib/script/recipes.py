@@ -71,7 +71,6 @@ def _trl(job: Job) -> str:
     run = job.run
     again = "True" if run.gradient_checkpointing == "on" else "torch.cuda.is_available()"
     again = "False" if run.gradient_checkpointing == "off" else again
-    schedule = {"constant": "constant_with_warmup"}.get(run.schedule, run.schedule)
     squeezed = {
         "no": "",
         "8bit": ", quantization_config=BitsAndBytesConfig(load_in_8bit=True)",
@@ -126,7 +125,7 @@ def _trl(job: Job) -> str:
         f"    per_device_eval_batch_size={run.batch_size},",
         f"    gradient_accumulation_steps={run.accumulation},",
         f"    warmup_steps={run.warmup_ratio!r},  # below 1 it is a share of the steps",
-        f'    lr_scheduler_type="{schedule}",',
+        f'    lr_scheduler_type="{run.scheduler}",',
         "    max_grad_norm=1.0,",
         f"    seed={run.seed},",
         f"    max_length={run.max_length},",
@@ -222,7 +221,7 @@ def _llamafactory(job: Job) -> str:
         "gradient_accumulation_steps": run.accumulation,
         "learning_rate": run.learning_rate,
         "num_train_epochs": run.epochs,
-        "lr_scheduler_type": {"constant": "constant_with_warmup"}.get(run.schedule, run.schedule),
+        "lr_scheduler_type": run.scheduler,
         "warmup_ratio": run.warmup_ratio,
         "max_grad_norm": 1.0,
         "seed": run.seed,
@@ -271,7 +270,7 @@ def _swift(job: Job) -> str:
         "per_device_eval_batch_size": run.batch_size,
         "gradient_accumulation_steps": run.accumulation,
         "learning_rate": run.learning_rate,
-        "lr_scheduler_type": {"constant": "constant_with_warmup"}.get(run.schedule, run.schedule),
+        "lr_scheduler_type": run.scheduler,
         "warmup_ratio": run.warmup_ratio,
         "max_grad_norm": 1.0,
         "seed": run.seed,
@@ -334,7 +333,7 @@ def _axolotl(job: Job) -> str:
         "learning_rate": run.learning_rate,
         "optimizer": "adamw_torch",
         "weight_decay": 0.0,
-        "lr_scheduler": {"constant": "constant_with_warmup"}.get(run.schedule, run.schedule),
+        "lr_scheduler": run.scheduler,
         "warmup_ratio": run.warmup_ratio,
         "max_grad_norm": 1.0,
         "seed": run.seed,

@@ -52,6 +52,11 @@ class Settings:
     quantised: str = "no"
     schedule: str = "cosine"
 
+    @property
+    def scheduler(self) -> str:
+        """What transformers calls the schedule; its plain "constant" would leave the warm-up out."""
+        return "constant_with_warmup" if self.schedule == "constant" else self.schedule
+
 
 def read(given: object) -> Settings | None:
     """Return the settings in `given`; None where one is missing or is nothing that it can be."""

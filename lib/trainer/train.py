@@ -255,8 +255,7 @@ def loop_for(
         per_device_eval_batch_size=settings.batch_size,
         gradient_accumulation_steps=settings.accumulation,
         warmup_steps=settings.warmup_ratio,  # below 1 it is a share of the steps
-        # transformers' plain "constant" would leave the warm-up out
-        lr_scheduler_type={"constant": "constant_with_warmup"}.get(settings.schedule, settings.schedule),
+        lr_scheduler_type=settings.scheduler,
         max_grad_norm=1.0,
         seed=settings.seed,
         max_length=settings.max_length,

@@ -158,7 +158,7 @@ def _endpoint(me: State, address: str) -> None:
 
 def known(me: State, chosen: Model | None, report: Report | None, price: Price | None) -> Known:
     """Return what is known about this model and place, as `preflight.card` takes it."""
-    broken = sum(finding.severity == "error" for finding in report.findings) if report else 0
+    broken = len(report.errors) if report else 0
     wanted = frozenset(name for name, value in me.wanted.items() if me.settings.get(name) == value)
     return preflight.known(me.place, chosen, broken_rules=broken, wanted=wanted, price=price)
 
@@ -180,7 +180,7 @@ def validation(amount: Amount) -> None:
 
 def findings(report: Report) -> None:
     """Draw what the place's rules say about the training file."""
-    errors = [finding for finding in report.findings if finding.severity == "error"]
+    errors = report.errors
     if not report.findings:
         st.markdown(t("settings.check_good", n=report.rows, icon=":green[:material/check_circle:]"))
         return

@@ -104,7 +104,7 @@ def confirmed(me: State, place: Remote, data: Path, chosen: Model, settings: Set
             key=f"confirm_{abs(hash(this))}",
         )
         me.confirmed = this if sure else ""
-        broken = sum(one.severity == "error" for one in place.check(data).findings)
+        broken = place.check(data).errors
         if broken:
             st.caption(t("platform.mend_first"))
         if not key:

@@ -97,8 +97,7 @@ def _uploaded(me: State, job: jobs.Job, out: Path) -> None:
                 done, total = status.get("done", 0), status.get("total", 0)
                 phase = t(f"takehome.upload_{status.get('phase', 'waits')}", done=done, total=total)
                 st.progress(done / total if total else 0.0, phase)
-                if st.button(t("jobs.stop"), icon=":material/stop:", key=f"stop_{one.id}"):
-                    jobs.stop(one.id)
+                parts.stop(one.id)
                 return
             if active:
                 st.rerun()

@@ -42,7 +42,7 @@ def choose(me: State, runs: Sequence[jobs.Job]) -> None:
 def _follow(runs: Sequence[jobs.Job]) -> None:
     """Run the page anew when any of the runs comes into another state, or there are others."""
     shown = _told(runs)
-    active = any(job.state in live.ACTIVE and job.backend == "local" for job in runs)
+    active = any(job.state in live.ACTIVE and not job.by_hand for job in runs)
 
     @st.fragment(run_every=2.0 if active else None, key="follow")
     def look() -> None:

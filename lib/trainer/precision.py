@@ -1,7 +1,7 @@
 """bf16, two bytes a number: where it is quick. Everything else is computed in fp32.
 
 A graphics card says so itself. A processor that has instructions for it is 2.5 to 3 times as fast (LoRA steps
-of 50, 148 and 494 million numbers on two cores of an AMD EPYC with AVX512_BF16); one that has none is 10 times
+of 50, 148 and 494 million numbers, two cores of an AMD EPYC with AVX512_BF16); one that has none is ten times
 as slow. Source: measured 2026-12 and 2026-11, torch 2.13.
 """
 

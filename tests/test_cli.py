@@ -141,6 +141,20 @@ def test_the_job_list_is_kept_in_order(tmp_path: Path) -> None:
         assert run("jobs", *args, code=2).stderr.startswith("firsttune: ")
 
 
+def test_stars_of_the_visitors_own_stay_and_those_of_our_sentences_go(tmp_path: Path) -> None:
+    first, second = finished("green **tea**"), finished("tea", {"learning_rate": 1e-4})
+    names, *said = run("jobs", "compare", first.id, second.id).stdout.splitlines()
+    assert names == f"A  {first.id}  green **tea**"
+    assert said and "**" not in "".join(said)
+    rows = [{"Question": f"What is **{n}**?", "Response": f"It is *{n}*, **or so**."} for n in range(40)]
+    (tmp_path / "rows.json").write_bytes(orjson.dumps(rows))
+    run("convert", tmp_path / "rows.json", "--out", tmp_path / "out")
+    sentence, *rest = run("play", "--data", tmp_path / "out").stdout.splitlines()
+    assert "**" not in sentence
+    assert answer("play", "--data", tmp_path / "out")["question"] in rest
+    assert any(f"What is **{n}**?" in rest for n in range(40))
+
+
 @pytest.mark.parametrize(
     ("content", "key"),
     [

@@ -21,6 +21,7 @@ from lib.cli.parts import (
     Wait,
     here,
     job_json,
+    plain,
     say,
     tell,
     tell_entered,
@@ -155,7 +156,7 @@ def compare(
     differences, verdict = contrast.differences(runs), contrast.best(runs)
     figures = [contrast.figures(run) for run in runs]
     lines = [f"{run.letter}  {run.job.id}  {run.job.name}" for run in runs]
-    lines += [contrast.say("en", one) for one in differences]
+    lines += [plain(contrast.say("en", one)) for one in differences]
     lines.append(say(f"contrast.best.{verdict.why}", **verdict.facts))
     answer = {
         "runs": [{"letter": run.letter, "id": run.job.id, "name": run.job.name} for run in runs],
@@ -163,7 +164,7 @@ def compare(
         "figures": [asdict(one) for one in figures],
         "best": asdict(verdict),
     }
-    tell(as_json, answer, "\n".join(lines).replace("**", ""))
+    tell(as_json, answer, "\n".join(lines))
 
 
 COMMANDS: dict[str, Callable[..., None]] = {

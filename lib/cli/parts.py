@@ -55,8 +55,13 @@ def one_line(command: Callable[P, R]) -> Callable[P, R]:
 
 
 def say(key: str, /, **facts: Any) -> str:
-    """Return the sentence `key`; the command line speaks English."""
-    return words.say("en", key, **facts)
+    """Return the sentence `key`, plain; the command line speaks English."""
+    return plain(words.say("en", key, **facts))
+
+
+def plain(sentence: str) -> str:
+    """Return a sentence of ours without the stars that make its words bold on a page."""
+    return sentence.replace("**", "")
 
 
 def explain(error: AppError | dict[str, Any]) -> str:

@@ -68,7 +68,7 @@ def play(
     for name, series in curves.items():
         told[name] = {"steps": series.steps.tolist(), "values": series.values.tolist()}
     text = [*said, f"{run.question}", f"  before: {run.answers[0]}", f"  after:  {run.answers[1]}"]
-    tell(as_json, told, "\n".join(text).replace("**", ""))
+    tell(as_json, told, "\n".join(text))
 
 
 def recipe(

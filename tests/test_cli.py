@@ -175,6 +175,27 @@ def test_a_file_that_is_not_records_is_one_line_and_exit_1(tmp_path: Path, conte
     assert not (tmp_path / "out").exists()
 
 
+def test_a_file_or_folder_in_the_way_is_one_line_and_exit_1(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"kept")
+    (tmp_path / "out" / "train.jsonl").mkdir(parents=True)
+    (tmp_path / "folder").mkdir()
+    job = finished("tea")
+    for args in (
+        ("convert", SAMPLE[0], "--out", tmp_path / "file"),
+        ("convert", SAMPLE[0], "--out", tmp_path / "file" / "out"),
+        ("convert", SAMPLE[0], "--out", tmp_path / "out"),
+        ("jobs", "export", job.id, "--out", tmp_path / "folder"),
+        ("jobs", "export", job.id, "--out", tmp_path / "file" / "tea.zip"),
+    ):
+        failed = run(*args, code=1)
+        assert failed.stderr.startswith("firsttune: ")
+        assert words.catalog("en")["error.workspace.in_the_way"].partition("{path}")[2] in failed.stderr
+        assert len(failed.stderr.strip().splitlines()) == 1, failed.stderr
+    assert (tmp_path / "file").read_bytes() == b"kept"
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["train.jsonl"]
+    assert not list((tmp_path / "folder").iterdir())
+
+
 @pytest.mark.parametrize(
     "args",
     [

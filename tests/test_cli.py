@@ -71,6 +71,7 @@ def test_settings_are_planned_played_and_written_down_without_a_start(tmp_path: 
     run("recipe", "else", "--data", tmp_path / "tea", code=2)
     (tmp_path / "none").mkdir()
     run("play", "--data", tmp_path / "none", code=2)
+    assert run("play", "--data", SAMPLE[0], code=2).stderr.startswith("firsttune: ")
     assert answer("jobs", "list") == []
 
 

@@ -42,6 +42,7 @@ def send(
         asked |= {"hardware": hardware, "hours": f"{hours:g}"}
     settings = there.defaults(asked) | set_to(given, there.ranges)
     if not yes:
+        there.train_file(data)  # no price is told of rows that are not there
         cost = there.cost(data, asked, settings)
         price = "unknown" if cost.amount is None else f"{cost.amount:,.2f} {cost.currency}"
         least = "" if cost.minimum is None else f", at least {cost.minimum:,.2f} {cost.currency}"

@@ -12,6 +12,7 @@ import typer
 from lib import contrast, hub, joblist, jobs, preflight
 from lib import convert as converting
 from lib.cli.parts import (
+    LANG,
     DataFolder,
     JobId,
     Json,
@@ -156,7 +157,7 @@ def compare(
     differences, verdict = contrast.differences(runs), contrast.best(runs)
     figures = [contrast.figures(run) for run in runs]
     lines = [f"{run.letter}  {run.job.id}  {run.job.name}" for run in runs]
-    lines += [plain(contrast.say("en", one)) for one in differences]
+    lines += [plain(contrast.say(LANG, one)) for one in differences]
     lines.append(say(f"contrast.best.{verdict.why}", **verdict.facts))
     answer = {
         "runs": [{"letter": run.letter, "id": run.job.id, "name": run.job.name} for run in runs],

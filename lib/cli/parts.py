@@ -25,6 +25,7 @@ from lib.errors import AppError, UsageError
 P = ParamSpec("P")
 R = TypeVar("R")
 
+LANG = "en"  # the command line speaks English
 FAILED = 1  # exit codes
 WRONG_USAGE = 2
 
@@ -55,8 +56,8 @@ def one_line(command: Callable[P, R]) -> Callable[P, R]:
 
 
 def say(key: str, /, **facts: Any) -> str:
-    """Return the sentence `key`, plain; the command line speaks English."""
-    return plain(words.say("en", key, **facts))
+    """Return the sentence `key`, plain."""
+    return plain(words.say(LANG, key, **facts))
 
 
 def plain(sentence: str) -> str:
@@ -66,7 +67,7 @@ def plain(sentence: str) -> str:
 
 def explain(error: AppError | dict[str, Any]) -> str:
     """Return the sentence for an error, or for one kept in a job folder."""
-    return words.explain("en", error)
+    return words.explain(LANG, error)
 
 
 def tell(as_json: bool, answer: Any, text: str, *, failed: bool = False) -> None:

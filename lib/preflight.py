@@ -200,7 +200,7 @@ def count(data: Path, model: Path | None) -> Tokens:
 def measured_memory(model: dict[str, str]) -> tuple[float, float] | None:
     """Return the bytes that the last finished run of a model here took, and its largest batch's tokens."""
     for job in jobs.finished_runs(model):
-        settings, result = job.folder.asked()["settings"], job.folder.result() or {}
+        settings, result = params.read(job.folder.asked()), job.folder.result() or {}
         if result.get("memory"):
             longest = count(job.folder.path / "data", None).longest
             tokens = settings["batch_size"] * min(longest, settings["max_length"])

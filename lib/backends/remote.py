@@ -240,7 +240,7 @@ class Remote(Backend):
             put(body, at["suffix"], suffix)
         for path, value in self.profile.always.items():
             put(body, path, value)
-        for name, value in asked["settings"].items():
+        for name, value in params.read(asked).items():
             row = self.profile.params[name]
             put(body, row["to"], f"{value:g}" if row.get("text") else value)
         return body

@@ -95,7 +95,7 @@ class SiliconFlow(Backend):
         held_back = data / "validation.jsonl"
         if held_back.is_file() and held_back.stat().st_size:
             values.append(("validation_file", str(held_back)))
-        settings = asked["settings"]
+        settings = params.read(asked)
         return values + [(name, _decimal(settings[name])) for name in RANGES if name in settings]
 
     def name_tuned(self, job: jobs.Job, name: str) -> None:

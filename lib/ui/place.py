@@ -7,7 +7,7 @@ from pathlib import Path
 import pandas as pd
 import streamlit as st
 
-from lib import backends, conversions, hub, jobs, preflight, script
+from lib import backends, conversions, hub, jobs, params, preflight, script
 from lib.check import Report
 from lib.errors import AppError
 from lib.estimate import Amount
@@ -146,7 +146,7 @@ def again(me: State, job: jobs.Job) -> None:
             _endpoint(me, str(chosen.get("endpoint") or ""))
     me.conversion = conversions.of(job) or me.conversion
     me.system, me.run_name = str(asked.get("system", "")), job.name
-    sliders.take(me, place, chosen, asked.get("settings") or {})
+    sliders.take(me, place, chosen, params.read(asked))
 
 
 def _endpoint(me: State, address: str) -> None:

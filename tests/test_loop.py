@@ -131,6 +131,24 @@ def test_loss_and_gradient_are_those_of_the_plain_model(
     assert half.item() == pytest.approx(plain.item() / 2, rel=1e-5)
 
 
+def test_nothing_is_learned_where_a_process_gets_no_row(mixed: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    from lib.trainer import loop as looping
+
+    loop, batch = mixed
+    filler = loop.data_collator([loop.train_dataset[len(loop.train_dataset) - 1]] * 2)
+    learned = (batch["labels"][:, 1:] != -100).sum()
+    trained = [one for one in loop.model.parameters() if one.requires_grad]
+    for most in (0, 1 << 26):  # with TRL's tiles, and without
+        monkeypatch.setattr(looping, "MOST_LOGITS", most)
+        loss = loop.compute_loss(loop.model, dict(filler), num_items_in_batch=learned)
+        assert loss.item() == 0
+        assert not any(found.any() for found in torch.autograd.grad(loss, trained)), (
+            "all have one, all nought"
+        )
+
+
 def test_an_evaluation_leaves_the_random_numbers_as_they_were(mixed: Any) -> None:
     import torch
 

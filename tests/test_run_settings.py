@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import struct
 from collections.abc import Callable
 from dataclasses import asdict, replace
@@ -141,8 +142,14 @@ def test_memory_is_measured() -> None:
 
 
 @pytest.mark.parametrize(("visible", "used"), [(None, "0"), ("", ""), ("2,3", "2"), ("GPU-a", "GPU-a")])
-def test_a_process_that_is_not_one_of_several_uses_one_card(visible: str | None, used: str) -> None:
-    assert quiet.first_gpu(visible) == used
+def test_a_process_that_is_not_one_of_several_sees_one_card(
+    visible: str | None, used: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    quiet.see_one_card()
+    assert os.environ["CUDA_VISIBLE_DEVICES"] == used
 
 
 @pytest.mark.parametrize("lang", list(words.languages()))

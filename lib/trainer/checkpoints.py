@@ -13,7 +13,7 @@ from safetensors import SafetensorError, safe_open
 from lib.jobfolder import JobFolder
 from lib.workspace import read_json, write_json, writing
 
-NEEDED = ("optimizer.pt", "scheduler.pt", "rng_state.pth")
+NEEDED = ("optimizer.pt", "scheduler.pt", "rng_state*.pth")  # the last has a number where there are several
 NOTE = "best.json"
 
 
@@ -107,7 +107,7 @@ def _whole(path: Path) -> bool:
     state = read_json(path / "trainer_state.json")  # written last
     if not isinstance(state, dict) or state.get("global_step") != step_of(path):
         return False
-    if not all((path / name).exists() for name in NEEDED):
+    if not all(any(path.glob(name)) for name in NEEDED):
         return False
     index = read_json(path / "model.safetensors.index.json")
     shards = set(index["weight_map"].values()) if isinstance(index, dict) else ()

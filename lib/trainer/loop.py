@@ -19,6 +19,7 @@ from typing import Any
 
 import torch
 from torch.utils.data import Sampler
+from transformers import TrainerCallback
 from trl import SFTTrainer
 
 MIXED = 16  # piles sorted by length together: few enough that no two epochs have the same piles
@@ -31,22 +32,42 @@ class Piles(Sampler[int]):
     """The order of rows in an epoch: shuffled by the seed and the epoch alone, like lengths together.
 
     The pile with the longest row is the very first, so that memory that is too small shows at once.
+
+    Several `processes` take batches of `each` rows in turn from one order. A step deals them the rows that a
+    single process would learn from in it; where those do not go round, the number behind the last is dealt.
     """
 
-    def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
+    def __init__(
+        self, lengths: Sequence[int], batch_size: int, seed: int, *, processes: int = 1, each: int = 0
+    ) -> None:
         self._lengths = lengths
         self._batch_size = batch_size
         self._seed = seed
+        self._processes = processes
+        self._together = (each or batch_size) * processes  # rows that all take at once
         self._epoch = 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Choose the epoch; accelerate calls it, also when a run goes on in the middle of one."""
+        """Choose the epoch."""
         self._epoch = epoch
 
     def __len__(self) -> int:
-        return len(self._lengths)
+        rows = len(self._lengths)
+        return rows if self._processes == 1 else -(-rows // self._together) * self._together
 
     def __iter__(self) -> Iterator[int]:
+        order = self._order()
+        if self._processes == 1:
+            yield from order
+            return
+        filler, each = len(self._lengths), self._together // self._processes
+        for at in range(0, len(order), self._together):
+            rows = order[at : at + self._together]
+            for number in range(self._processes):
+                share = rows[number :: self._processes]  # one after the other, so that all get like lengths
+                yield from share + [filler] * (each - len(share))
+
+    def _order(self) -> list[int]:
         dice = random.Random(f"{self._seed}/{self._epoch}")
         rows = list(range(len(self._lengths)))
         dice.shuffle(rows)
@@ -61,27 +82,42 @@ class Piles(Sampler[int]):
         if self._epoch == 0 and piles:
             first = max(range(len(piles)), key=lambda pile: max(map(self._lengths.__getitem__, piles[pile])))
             piles[0], piles[first] = piles[first], piles[0]
-        yield from (row for pile in piles + short for row in pile)
+        return [row for pile in piles + short for row in pile]
+
+
+class _Epochs(TrainerCallback):  # type: ignore[misc]
+    """Tell the piles which epoch it is.
+
+    accelerate would, but not where a run of several processes goes on in the middle of an epoch: what skips
+    batches there does not pass it on, and rows would come twice and others never. Source: seen with 1.15.
+    """
+
+    def __init__(self, piles: Piles) -> None:
+        self._piles = piles
+
+    def on_epoch_begin(self, _args: Any, state: Any, _control: Any, **_: Any) -> None:
+        self._piles.set_epoch(int(state.epoch or 0))
 
 
 class Loop(SFTTrainer):  # type: ignore[misc]
     """TRL's trainer with the differences above.
 
-    `lengths`: of the training rows, in their order. `known`: rows of what the model has learned before; an
-    evaluation gives the loss on them as `eval_known_loss`.
+    `piles`: the order of the training rows. `known`: rows of what the model has learned before; an evaluation
+    gives the loss on them as `eval_known_loss`.
     """
 
     control: Any
 
-    def __init__(self, *given: Any, lengths: Sequence[int], known: Any = None, **named: Any) -> None:
-        self._lengths = lengths
+    def __init__(self, *given: Any, piles: Piles, known: Any = None, **named: Any) -> None:
+        self._piles = piles
         self._known = known
         self._read: Any = 0
         self._random: dict[str, Any] = {}
         super().__init__(*given, **named)
+        self.add_callback(_Epochs(piles))
 
     def read(self) -> int:
-        """Return how many tokens have been read in training by this process, padding not counted."""
+        """Return how many tokens have been read in training, by all processes, padding not counted."""
         return int(self._read)
 
     def remember(self) -> None:
@@ -91,18 +127,30 @@ class Loop(SFTTrainer):  # type: ignore[misc]
             self._random["cuda"] = torch.cuda.get_rng_state()
 
     def checkpoint(self) -> None:
-        """Write a checkpoint as of the last whole step, from outside the loop."""
+        """Write a checkpoint as of the last whole step, from outside the loop; wait for no other process."""
         if self._random:
             torch.set_rng_state(self._random["cpu"])
             if "cuda" in self._random:
                 torch.cuda.set_rng_state(self._random["cuda"])
         self._save_checkpoint(self.model, None)
 
+    def get_batch_samples(self, epoch_iterator: Any, num_batches: int, device: Any) -> tuple[list[Any], Any]:
+        """Return a step's batches and how many tokens all processes learn from it."""
+        batches, items = super().get_batch_samples(epoch_iterator, num_batches, device)
+        read = sum(batch["attention_mask"].sum() for batch in batches)
+        if self.args.world_size > 1:
+            read = self.accelerator.reduce(torch.as_tensor(read, device=device))
+            # Whatever was drawn before: so nobody's random numbers but the step's belong in a checkpoint, and
+            # one process can write it alone.
+            place = f"{self.args.seed}/{self.args.process_index}/{self.state.global_step}"
+            torch.manual_seed(random.Random(place).getrandbits(63))
+        self._read = self._read + read
+        return batches, items
+
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """Return the mean loss of what is learned; an accumulated step is one mean over all its parts."""
-        self._read = self._read + inputs["attention_mask"].sum()
         if self.aux_loss_enabled or return_outputs:  # a mixture of experts has a second loss, which TRL adds
             return super().compute_loss(model, inputs, return_outputs, num_items_in_batch)
         losses, counts, _ = self._sums(model, inputs)
@@ -132,8 +180,15 @@ class Loop(SFTTrainer):  # type: ignore[misc]
         """Count none: nobody reads it, and counting looks at every parameter at every step."""
         return 0
 
+    def store_flos(self) -> None:
+        """Add up none: processes would wait for each other to do it, and only one writes a checkpoint."""
+
+    def _load_rng_state(self, checkpoint: str | None) -> None:
+        if self.args.world_size == 1:  # else the numbers are the step's, see get_batch_samples
+            super()._load_rng_state(checkpoint)
+
     def _get_train_sampler(self, _dataset: Any = None) -> Piles:
-        return Piles(self._lengths, self.args.train_batch_size, self.args.seed)
+        return self._piles
 
     def _measured(self, rows: Any) -> tuple[float, float]:
         """Return the mean loss of what is learned in some rows, and the share of it that is guessed right."""

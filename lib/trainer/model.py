@@ -147,6 +147,7 @@ def _look(folder: Path) -> None:
 def _squeezed(quantised: str, dtype: torch.dtype) -> dict[str, Any]:
     if quantised == "no":
         return {}
+    import torch
     from transformers import BitsAndBytesConfig
 
     # as QLoRA does it: 4-bit normal floats, their scales squeezed too. Source: arXiv 2305.14314, 2026-11
@@ -157,7 +158,7 @@ def _squeezed(quantised: str, dtype: torch.dtype) -> dict[str, Any]:
         "bnb_4bit_compute_dtype": dtype,
     }
     config = BitsAndBytesConfig(**(four if quantised == "4bit" else {"load_in_8bit": True}))
-    return {"quantization_config": config, "device_map": {"": 0}}
+    return {"quantization_config": config, "device_map": {"": torch.cuda.current_device()}}
 
 
 def _first_line(error: Exception) -> str:

@@ -33,7 +33,7 @@ def hold(folder: JobFolder, act: Callable[[JobFolder], None]) -> int:
             try:
                 act(folder)
             except Exception as error:
-                failed = failure.told(error, folder.path, _settings(folder))
+                failed = told(error, folder)
                 folder.fail(failed)  # before it is printed: the log may be what had no room
                 with contextlib.suppress(OSError):
                     print(f"failed: {failed}", flush=True)
@@ -44,6 +44,11 @@ def hold(folder: JobFolder, act: Callable[[JobFolder], None]) -> int:
         print(error, flush=True)
         return BUSY
     return 0
+
+
+def told(error: Exception, folder: JobFolder) -> AppError:
+    """Return what ended the work in a folder as an `AppError`."""
+    return failure.told(error, folder.path, _settings(folder))
 
 
 def _settings(folder: JobFolder) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What happens at every step beside the learning: report, evaluate, save, and stop when asked to."""
+"""What happens at every step beside the learning: evaluate, report, save, and stop when asked to."""
 
 from __future__ import annotations
 
@@ -41,11 +41,40 @@ class Stop:
         self._signalled = True
 
 
-class Progress(TrainerCallback):  # type: ignore[misc]
-    """Report to the job folder, and decide when to evaluate, save and stop.
+class Evaluations(TrainerCallback):  # type: ignore[misc]
+    """Evaluate when it is time: all that a process does beside learning which follows another.
+
+    `loop` must be set before training begins. `evaluations`: the losses so far.
+    """
+
+    def __init__(self, folder: JobFolder, *, evaluate: bool) -> None:
+        self.folder = folder
+        self.loop: Any = None
+        self.evaluations: list[float] = []
+        self._evaluate = evaluate
+        self._evaluate_at: set[int] = set()
+
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Plan the evaluations; a resumed run plans the same ones and makes up for one broken off."""
+        del control
+        self._evaluate_at = evaluation_steps(state.max_steps, args.num_train_epochs)
+        done = [row for row in self.folder.metrics() if row.get("eval_loss") is not None]
+        self.evaluations = [row["eval_loss"] for row in done]
+        at = state.global_step
+        if self._evaluate and at in self._evaluate_at and all(row["step"] != at for row in done):
+            self.loop.evaluate()
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Ask for an evaluation when it is time."""
+        del args
+        control.should_evaluate = self._evaluate and state.global_step in self._evaluate_at
+
+
+class Progress(Evaluations):
+    """Report to the job folder, and decide when to save and stop.
 
     `patience`: end the run after so many evaluations in a row without a better one, 0 for never. `best` is
-    told every evaluation after the first step. `loop` must be set before training begins.
+    told every evaluation after the first step.
     """
 
     def __init__(
@@ -60,38 +89,29 @@ class Progress(TrainerCallback):  # type: ignore[misc]
         patience: int = 0,
         best: Callable[[int, float], None] | None = None,
     ) -> None:
-        self.folder = folder
+        super().__init__(folder, evaluate=evaluate)
         self.stop = stop
         self.stopped = False
         self.stopped_early = False
         self.loss: float | None = None
-        self.loop: Any = None
         self._learning_rate = learning_rate
-        self._evaluate = evaluate
         self._device = device
         self._save_every = save_every
         self._patience = patience
         self._best = best
-        self._evaluations: list[float] = []
-        self._evaluate_at: set[int] = set()
         self._reported = 0.0
         self._saved = self._begun = self._logged = time.monotonic()
         self._first_step = 0
         self.paused = 0.0  # seconds spent evaluating, which say nothing about the speed of steps
         self._read = self._read_paused = 0.0  # tokens, and `paused`, at the last row of metrics
 
-    def on_train_begin(self, args: Any, state: Any, _control: Any, **_: Any) -> None:
-        """Plan the evaluations; a resumed run plans the same ones and makes up for one broken off."""
-        self._evaluate_at = evaluation_steps(state.max_steps, args.num_train_epochs)
+    def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Begin to report, before anything else takes time."""
         self._first_step = state.global_step
-        done = [row for row in self.folder.metrics() if row.get("eval_loss") is not None]
-        self._evaluations = [row["eval_loss"] for row in done]
         self._saved = self._begun = self._logged = time.monotonic()
         self._report("training", state, args, now=True)
         self.loop.remember()
-        at = state.global_step
-        if self._evaluate and at in self._evaluate_at and all(row["step"] != at for row in done):
-            self.loop.evaluate()
+        super().on_train_begin(args, state, control)
 
     def on_substep_end(self, _args: Any, _state: Any, _control: Any, **_: Any) -> None:
         """Stop between two parts of an accumulated step."""
@@ -112,7 +132,7 @@ class Progress(TrainerCallback):  # type: ignore[misc]
             self.stopped = True
             control.should_training_stop = control.should_save = True
             return
-        control.should_evaluate = self._evaluate and state.global_step in self._evaluate_at
+        super().on_step_end(args, state, control)
         control.should_log = control.should_log or last
         if time.monotonic() - self._saved > self._save_every and not last:
             control.should_save = True
@@ -127,10 +147,10 @@ class Progress(TrainerCallback):  # type: ignore[misc]
     ) -> None:
         """Keep the best, and end a run that has not become better for as long as was asked."""
         loss = (metrics or {})["eval_loss"]
-        self._evaluations.append(loss)
+        self.evaluations.append(loss)
         if self._best and state.global_step:
             self._best(state.global_step, loss)
-        since = len(self._evaluations) - 1 - self._evaluations.index(min(self._evaluations))
+        since = len(self.evaluations) - 1 - self.evaluations.index(min(self.evaluations))
         if self._patience and since >= self._patience and state.global_step < state.max_steps:
             self.stopped_early = control.should_training_stop = True
 

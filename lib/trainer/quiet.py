@@ -20,24 +20,26 @@ WISHED = {
 }
 
 
-def prepare() -> None:
+def prepare(*, one_card: bool = True) -> None:
     """Set what libraries read when they are imported; call it before importing any of them.
 
     The wait policy may be overruled from outside. The rest may not: a trainer never reaches for the network.
+    `one_card`: see no graphics card but the first.
     """
     os.environ.setdefault("OMP_WAIT_POLICY", WISHED["OMP_WAIT_POLICY"])
     os.environ.update({name: value for name, value in WISHED.items() if name != "OMP_WAIT_POLICY"})
-    if "WORLD_SIZE" not in os.environ:
-        os.environ["CUDA_VISIBLE_DEVICES"] = first_gpu(os.environ.get("CUDA_VISIBLE_DEVICES"))
+    if one_card:
+        see_one_card()
     warnings.filterwarnings("ignore")
 
 
-def first_gpu(visible: str | None) -> str:
-    """Return the one GPU that a process uses which nobody started as one of several.
+def see_one_card() -> None:
+    """See no graphics card but the first; call it before anything has woken one.
 
-    With more of them visible TRL refuses to train: its loss cannot be dealt out to threads.
+    With more of them in sight and one process, TRL refuses to train: its loss cannot be dealt out to threads.
     """
-    return "0" if visible is None else visible.partition(",")[0]
+    seen = os.environ.get("CUDA_VISIBLE_DEVICES")
+    os.environ["CUDA_VISIBLE_DEVICES"] = "0" if seen is None else seen.partition(",")[0]
 
 
 def after_import() -> None:
@@ -49,8 +51,8 @@ def after_import() -> None:
     datasets.disable_progress_bars()
 
 
-def threads(practice: bool) -> int:
-    """Return how many threads to compute with: one for the practice model, else one for each core.
+def threads(practice: bool, processes: int = 1) -> int:
+    """Return how many threads each process computes with: one for the practice model, else a share of cores.
 
     For a model this small one thread is as fast as two and nothing can slow it. A step of half a billion
     numbers took 3.3 s in two threads and 5.6 s in one, and with both cores busy otherwise 7 s and 9 s:
@@ -58,7 +60,7 @@ def threads(practice: bool) -> int:
     """
     import psutil
 
-    return 1 if practice else psutil.cpu_count(logical=False) or 1
+    return 1 if practice else max(1, (psutil.cpu_count(logical=False) or 1) // processes)
 
 
 def keep_memory() -> None:

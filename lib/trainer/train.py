@@ -1,19 +1,34 @@
-"""The run from start to end: load, tokenise, train, save."""
+"""The run from start to end: load, tokenise, train, save; and a share of it, for another process."""
 
 from __future__ import annotations
 
 import shutil
 import time
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from lib import practice
 from lib.errors import JobError, ModelError
 from lib.jobfolder import JobFolder
-from lib.trainer import memory, process, quiet, trackers
+from lib.trainer import memory, process, quiet, ranks, trackers
 from lib.trainer.settings import Settings, read
+
+if TYPE_CHECKING:
+    from lib.trainer.model import Where
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """What a job folder asks for; `room` is where its checkpoints lie."""
+
+    asked: dict[str, Any]
+    settings: Settings
+    where: Where
+    room: Path
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,52 +42,81 @@ class Loaded:
     half: bool
 
 
-def work(folder: JobFolder, given: Path | None) -> int:
+def work(folder: JobFolder, given: Path | None, processes: int | None = None) -> int:
     """Train what `folder` asks for and leave its result there. Returns the exit code, as `process.hold` does.
 
-    `given` is the folder where a Hub model's files are.
+    `given` is the folder where a Hub model's files are; `processes` how many may share each step's rows, by
+    default one for each graphics card in sight.
     """
-    return process.hold(folder, lambda held: _run(held, given))
+    return process.hold(folder, lambda held: _lead(held, given, processes))
 
 
-def _run(folder: JobFolder, given: Path | None) -> None:
+def follow(folder: JobFolder, given: Path | None, me: ranks.Rank) -> NoReturn:
+    """Take a share of the run in `folder`, for the process that works there."""
+    ranks.follow(lambda: _follow(folder, given, me), lambda error: process.told(error, folder))
+
+
+def _lead(folder: JobFolder, given: Path | None, processes: int | None) -> None:
     begun = time.monotonic()
+    run = _asked(folder, given)
+    folder.report("loading")
+    most = processes or (1 if run.where.practice else ranks.cards())
+    processes, _ = ranks.dealt(run.settings, most)
+    if processes == 1:
+        quiet.see_one_card()
+    with ranks.led(folder, processes, given) as me:
+        _train(folder, run, me, begun)
+
+
+def _follow(folder: JobFolder, given: Path | None, me: ranks.Rank) -> None:
+    run = _asked(folder, given)
+    from lib.trainer import checkpoints, progress
+
+    loaded, settings, rows = _prepared(folder, run, me, lambda _name, _row: None)
+    ranks.join(me, loaded.device)
+    checkpoint = checkpoints.newest_whole(run.room)  # as the leader has left them, and it waits for us now
+    watch = progress.Evaluations(folder, evaluate=bool(rows["validation"].input_ids))
+    loop = loop_for(loaded, rows, settings, run.room, watch, [], fresh=checkpoint is None, me=me)
+    loop.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
+
+
+def _asked(folder: JobFolder, given: Path | None) -> Run:
+    from lib.trainer import model
+
     asked = folder.asked()
     settings = read(asked.get("settings"))
     if settings is None:
         raise JobError("job.folder_broken", folder=str(folder.path))
-    folder.report("loading")
-    from lib.trainer import checkpoints, data, model, progress
+    return Run(asked, settings, model.where(asked, given), folder.path / "checkpoints")
 
-    quiet.after_import()
+
+def _train(folder: JobFolder, run: Run, me: ranks.Rank, begun: float) -> None:
+    from lib.trainer import checkpoints, progress
+
     stop = progress.Stop(folder)
-    reported = trackers.prepare(asked.get("report_to") or (), folder.path)
-    where = model.where(asked, given)
-    loaded = _load(where, settings)
-    # no model reads further than it has positions
-    settings = replace(settings, max_length=min(settings.max_length, model.longest(loaded.model)))
-    _say("loaded", model=where.name, device=loaded.device, own_template=loaded.own_template)
+    reported = trackers.prepare(run.asked.get("report_to") or (), folder.path)
+
+    def look(name: str, row: int) -> None:
+        if stop.wanted():
+            raise progress.StopError
+        folder.report("tokenising", file=name, rows=row)
 
     try:
-        rows = _read(folder, loaded.tokenizer, settings, stop)
-        if where.practice:
-            longest = model.longest(loaded.model)
-            known = where.folder / practice.KNOWN
-            rows["known"] = data.read_rows(known, loaded.tokenizer, longest, lambda _: None)
+        loaded, settings, rows = _prepared(folder, run, me, look)
     except progress.StopError:
         folder.halt(step=0, adapter=None, seconds=round(time.monotonic() - begun, 1))
         return
 
-    room = folder.path / "checkpoints"
-    checkpoint = checkpoints.newest_whole(room)
+    checkpoint = checkpoints.newest_whole(run.room)
     resumed = checkpoints.step_of(checkpoint) if checkpoint else 0
     checkpoints.forget_after(folder, resumed if checkpoint else -1)
     if checkpoint:
         _say("going on", step=resumed)
     else:
         shutil.rmtree(folder.path / "best", ignore_errors=True)  # of a run that is done all over again
+    ranks.join(me, loaded.device)
     best = checkpoints.Best(
-        folder.path / "best", lambda place: _save(loop.model, loaded.tokenizer, where.name, place)
+        folder.path / "best", lambda place: _save(loop.model, loaded.tokenizer, run.where.name, place)
     )
     watch = progress.Progress(
         folder,
@@ -80,11 +124,11 @@ def _run(folder: JobFolder, given: Path | None) -> None:
         learning_rate=settings.learning_rate,
         evaluate=bool(rows["validation"].input_ids),
         device=loaded.device,
-        save_every=float(asked.get("save_every") or progress.SAVE_EVERY),
+        save_every=float(run.asked.get("save_every") or progress.SAVE_EVERY),
         patience=settings.early_stopping,
         best=best.look,
     )
-    loop = watch.loop = loop_for(loaded, rows, settings, room, watch, reported, fresh=checkpoint is None)
+    loop = loop_for(loaded, rows, settings, run.room, watch, reported, fresh=checkpoint is None, me=me)
     started = time.monotonic()
     try:
         loop.train(resume_from_checkpoint=str(checkpoint) if checkpoint else None)
@@ -94,8 +138,8 @@ def _run(folder: JobFolder, given: Path | None) -> None:
             loop.checkpoint()
     except Exception:
         checkpoints.newest_whole(
-            room
-        )  # deletes what a full disk has left half-written: the result needs room
+            run.room
+        )  # deletes what a full disk has left half-written: room for the result
         raise
     trained = time.monotonic() - started
 
@@ -107,7 +151,7 @@ def _run(folder: JobFolder, given: Path | None) -> None:
     if chosen:
         with checkpoints.replacing(folder.path / kept) as place:
             if chosen == step:
-                _save(loop.model, loaded.tokenizer, where.name, place)
+                _save(loop.model, loaded.tokenizer, run.where.name, place)
             else:
                 shutil.copytree(best.place, place, dirs_exist_ok=True)
     train, validation = rows["train"], rows["validation"]
@@ -122,7 +166,7 @@ def _run(folder: JobFolder, given: Path | None) -> None:
         "kept_step": chosen or None,
         "best_step": best.step,
         "stopped_early": step if watch.stopped_early else None,
-        "base": str(where.folder),
+        "base": str(run.where.folder),
         "loss": watch.loss,
         "eval_loss_before": evaluations[0] if evaluations else None,
         "eval_loss": evaluations[-1] if evaluations else None,
@@ -139,6 +183,7 @@ def _run(folder: JobFolder, given: Path | None) -> None:
         "parameters": loaded.model.num_parameters(),
         "parameters_trained": sum(p.numel() for p in loop.model.parameters() if p.requires_grad),
         "device": loaded.device,
+        "processes": me.of,
         "own_template": loaded.own_template,
         "resumed_at": resumed or None,
         "seconds": round(time.monotonic() - begun, 1),
@@ -153,23 +198,40 @@ def _run(folder: JobFolder, given: Path | None) -> None:
     _say("stopped" if watch.stopped else "done", step=step, seconds=facts["seconds"])
 
 
-def _read(folder: JobFolder, tokenizer: Any, settings: Settings, stop: Any) -> dict[str, Any]:
-    """Tokenise both files; raise `ModelError` where nothing is left to train on."""
-    from lib.trainer import data, progress
+def _prepared(
+    folder: JobFolder, run: Run, me: ranks.Rank, look: Callable[[str, int], None]
+) -> tuple[Loaded, Settings, dict[str, Any]]:
+    """Return the model, the settings as it allows them, and the rows by file; `look` as `_read` calls it."""
+    from lib.trainer import data, model
+
+    quiet.after_import()
+    loaded = _load(run, me)
+    # no model reads further than it has positions
+    longest = model.longest(loaded.model)
+    settings = replace(run.settings, max_length=min(run.settings.max_length, longest))
+    rows = _read(folder.path / "data", loaded.tokenizer, settings, look)
+    if run.where.practice:
+        known = run.where.folder / practice.KNOWN
+        rows["known"] = data.read_rows(known, loaded.tokenizer, longest, lambda _: None)
+    return loaded, settings, rows
+
+
+def _read(
+    place: Path, tokenizer: Any, settings: Settings, look: Callable[[str, int], None]
+) -> dict[str, Any]:
+    """Tokenise both files; raise `ModelError` where nothing is left to train on.
+
+    `look` is called with a file's name and the number of its rows read, every few rows.
+    """
+    from lib.trainer import data
 
     rows = {}
     for name in ("train", "validation"):
-
-        def look(row: int, name: str = name) -> None:
-            if stop.wanted():
-                raise progress.StopError
-            folder.report("tokenising", file=name, rows=row)
-
         some = data.read_rows(
-            folder.path / "data" / f"{name}.jsonl",
+            place / f"{name}.jsonl",
             tokenizer,
             settings.max_length,
-            look,
+            partial(look, name),
             leave_out=settings.too_long == "leave_out",
         )
         _say(name, rows=some.read, cut=some.cut, left_out=some.left_out, tokens=some.tokens)
@@ -186,17 +248,19 @@ def _read(folder: JobFolder, tokenizer: Any, settings: Settings, stop: Any) -> d
     return rows
 
 
-def _load(where: Any, settings: Settings) -> Loaded:
+def _load(run: Run, me: ranks.Rank) -> Loaded:
     import torch
 
     from lib.trainer import model
 
-    torch.set_num_threads(quiet.threads(where.practice))
+    where, settings = run.where, run.settings
+    torch.set_num_threads(quiet.threads(where.practice, me.of))
     if where.practice:
         quiet.keep_memory()
     device = "cpu"
     if torch.cuda.is_available() and not where.practice:
         device = "cuda"
+        torch.cuda.set_device(me.number)
     elif torch.backends.mps.is_available() and not where.practice:
         device = "mps"
     # bf16 on a CPU without AMX is ten times slower than fp32. Source: measured 2026-11.
@@ -214,6 +278,7 @@ def _load(where: Any, settings: Settings) -> Loaded:
     # weights that are all trained stay in fp32: a step can be smaller than bf16 can write down
     kind = torch.bfloat16 if half and settings.method != "full" else torch.float32
     weights = model.load_model(where.folder, kind, quantised=settings.quantised)
+    _say("loaded", model=where.name, device=device, processes=me.of, own_template=own)
     return Loaded(weights, tokenizer, own, device, half)
 
 
@@ -226,17 +291,19 @@ def loop_for(
     reported: list[str],
     *,
     fresh: bool,
+    me: ranks.Rank = ranks.ALONE,
 ) -> Any:
     """Return the loop that trains `rows` as `settings` say; `watch` is told of every step, if anyone.
 
     `rows` are by file, `train` and `validation`; with `known`, what the model knew is measured as well.
+    `me`: this process's rank among those that share each step.
     """
     from datasets import Dataset
     from peft import LoraConfig
     from transformers import PrinterCallback
     from trl import SFTConfig
 
-    from lib.trainer.loop import Loop
+    from lib.trainer.loop import Loop, Piles
 
     def by_length(some: Any) -> Any:
         order = sorted(range(len(some.input_ids)), key=lambda row: len(some.input_ids[row]))
@@ -244,6 +311,7 @@ def loop_for(
         return Dataset.from_dict({name: [getattr(some, name)[row] for row in order] for name in columns})
 
     train, validation = rows["train"], by_length(rows["validation"])
+    _, mine = ranks.dealt(settings, me.of)
     gpu = loaded.device == "cuda"
     again = settings.gradient_checkpointing == "on" or (gpu and settings.gradient_checkpointing == "auto")
     config = SFTConfig(
@@ -251,9 +319,9 @@ def loop_for(
         run_name=room.parent.name,
         learning_rate=settings.learning_rate,
         num_train_epochs=settings.epochs,
-        per_device_train_batch_size=settings.batch_size,
-        per_device_eval_batch_size=settings.batch_size,
-        gradient_accumulation_steps=settings.accumulation,
+        per_device_train_batch_size=mine.batch_size,
+        per_device_eval_batch_size=mine.batch_size,
+        gradient_accumulation_steps=mine.accumulation,
         warmup_steps=settings.warmup_ratio,  # below 1 it is a share of the steps
         lr_scheduler_type=settings.scheduler,
         max_grad_norm=1.0,
@@ -265,6 +333,8 @@ def loop_for(
         bf16=loaded.half,
         use_cpu=loaded.device == "cpu",
         dataloader_pin_memory=gpu,
+        # of a mixture of experts a process may use only some
+        ddp_find_unused_parameters=hasattr(loaded.model.config.get_text_config(), "output_router_logits"),
         logging_strategy="steps",
         logging_steps=1,  # a mean over several could not be the same in a run that goes on in between
         logging_nan_inf_filter=False,  # progress.py ends a run that has blown up; the filter would hide it
@@ -284,17 +354,29 @@ def loop_for(
         target_modules="all-linear",
         task_type="CAUSAL_LM",
     )
+    # one row more, of which nothing is learned, for a process that gets no other (Piles)
+    filler = [loaded.tokenizer.eos_token_id] * 2
     loop = Loop(
         model=loaded.model,
         args=config,
-        train_dataset=Dataset.from_dict({"input_ids": train.input_ids, "labels": train.labels}),
+        train_dataset=Dataset.from_dict(
+            {"input_ids": [*train.input_ids, filler], "labels": [*train.labels, [-100] * len(filler)]}
+        ),
         eval_dataset=validation if len(validation) else None,
         processing_class=loaded.tokenizer,
         peft_config=None if settings.method == "full" else lora,
         callbacks=[watch] if watch else [],
-        lengths=[len(ids) for ids in train.input_ids],
+        piles=Piles(
+            [len(ids) for ids in train.input_ids],
+            settings.batch_size,
+            settings.seed,
+            processes=me.of,
+            each=mine.batch_size,
+        ),
         known=by_length(rows["known"]) if "known" in rows else None,
     )
+    if watch:
+        watch.loop = loop
     loop.remove_callback(PrinterCallback)
     return loop
 

@@ -107,7 +107,8 @@ def compared(job: jobs.Job) -> None:
     if not rows:
         return
     with st.expander(t("preflight.compared_title"), icon=":material/balance:"):
-        st.caption(t("preflight.compared"))
+        with parts.above_table():
+            st.caption(t("preflight.compared"))
         table = [
             {
                 t("preflight.what"): t(f"preflight.{name}"),

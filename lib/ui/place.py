@@ -184,10 +184,11 @@ def findings(report: Report) -> None:
     if not report.findings:
         st.markdown(t("settings.check_good", n=report.rows, icon=":green[:material/check_circle:]"))
         return
-    if errors:
-        st.markdown(t("settings.check_bad", n=len(errors)))
-    else:
-        st.markdown(t("settings.check_warn", n=len(report.findings)))
+    with parts.above_table():
+        if errors:
+            st.markdown(t("settings.check_bad", n=len(errors)))
+        else:
+            st.markdown(t("settings.check_warn", n=len(report.findings)))
     table = [
         {
             t("check.row"): finding.line,

@@ -10,8 +10,8 @@ import streamlit as st
 from lib import backends, conversions, hub, jobs, params, preflight, script
 from lib.check import Report
 from lib.errors import AppError
-from lib.estimate import Amount
-from lib.preflight import Known, Price
+from lib.estimate import Amount, Price
+from lib.preflight import Known
 from lib.ui import nav, parts, platform, sliders
 from lib.ui.state import State
 from lib.ui.words import explain, t

@@ -1,4 +1,4 @@
-"""What settings mean for a dataset before anything runs: optimiser steps, tokens, time.
+"""What settings mean for a dataset before anything runs: optimiser steps, tokens, time, money.
 
 Steps are exact. Tokens are an estimate from the text; time is taken from the last finished job with the
 same model on this computer where there is one, else from a measured figure. Both are said to be estimates.
@@ -58,6 +58,29 @@ class Plan:
     tokens: int
     seconds: float | None
     measured_here: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """What a place charges for a million trained tokens, and at least for a job; None where nobody says.
+
+    It was read at `source` on the day `checked`. `minimum` is up to `minimum_most` by model. With `models`
+    the price of tokens is known for these alone.
+    """
+
+    currency: str
+    source: str
+    checked: str
+    million: float | None = None
+    minimum: float | None = None
+    minimum_most: float | None = None
+    models: tuple[str, ...] = ()
+
+    def of(self, tokens: int, model: str = "") -> float | None:
+        """Return what a job that trains so many tokens of a model costs, None where that is not known."""
+        if self.million is None or (self.models and model not in self.models):
+            return None
+        return max(tokens / 1e6 * self.million, self.minimum or 0.0)
 
 
 def tokens(text: str) -> float:

@@ -127,19 +127,19 @@ def test_no_rows_kept_back_is_said(tmp_path: Path) -> None:
 
 def test_money_is_tokens_times_the_price_and_at_least_the_minimum(any_conversion: Callable[[], Path]) -> None:
     data, settings = any_conversion(), backends.BACKENDS["siliconflow"].defaults({"kind": "platform"})
-    unknown = preflight.price("siliconflow")
+    unknown = backends.BACKENDS["siliconflow"].price
     assert unknown
-    assert unknown.per_million is None
+    assert unknown.million is None
     told = preflight.card(data, settings, Known(local=False, price=unknown))
     assert (told.money, told.seconds, told.memory) == (None, None, None)
     assert keys(told)["no_price"] == AMBER
-    dear = preflight.price("siliconflow", 1000.0)
+    dear = replace(unknown, million=1000.0)
     told = preflight.card(data, settings, Known(local=False, price=dear))
     assert told.money == pytest.approx(told.trained / 1000)
     assert told.trained == estimate.amount(data).tokens * 3
-    least = preflight.price("siliconflow", 0.01, 5.0)
+    least = replace(unknown, million=0.01, minimum=5.0)
     assert preflight.card(data, settings, Known(local=False, price=least)).money == 5.0
-    assert preflight.price("local") is None
+    assert backends.BACKENDS["local"].price is None
 
 
 def test_memory_grows_with_the_batch_and_the_longest_row() -> None:

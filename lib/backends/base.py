@@ -12,6 +12,7 @@ from typing import Any
 from lib import check, jobs, params
 from lib.chat import Message
 from lib.errors import BackendError
+from lib.estimate import Price
 from lib.params import Ranges, Settings
 
 # A model as a job asks for it: `kind` is "practice", "path", "hub" or "platform", `id` says which one; one of
@@ -26,6 +27,7 @@ class Backend(ABC):
     `target`: its rules in `lib/targets.toml`, of which `changed_rules` are its own numbers. `ranges`: the
     hyperparameters it takes, with least and most.
     `key_variable`: the environment variable that may hold the visitor's key; "" where none is needed.
+    `price`: what it charges; None where that is nothing, or not published.
     """
 
     name: str
@@ -34,6 +36,7 @@ class Backend(ABC):
     manual: bool = False
     key_variable: str = ""
     changed_rules: tuple[tuple[str, int], ...] = ()
+    price: Price | None = None
 
     def missing(self) -> list[str]:
         """Return the text keys of what must be done before anything can start here."""

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 from lib.params import Settings
+from lib.trainer import precision
 
 if TYPE_CHECKING:  # only for its types: it starts threads, and the runner of jobs is better without
     import numpy as np
@@ -26,9 +27,10 @@ if TYPE_CHECKING:  # only for its types: it starts threads, and the runner of jo
 # Chinese and English rows, 2026-11: 5 % off per row, 2 % in total.
 CJK, OTHER = 0.7, 0.25
 _CJK, _OTHER = round(CJK * 1000), round(OTHER * 1000)
-# Trained tokens per second of a LoRA run of a 494M-parameter model, fp32, 2 CPU cores, batch 1, 256 tokens.
-# Source: measured 2026-11 (Qwen2.5-0.5B's shape); other sizes are scaled by their parameters.
-CPU_TOKENS = 43.0
+# Trained tokens per second of a LoRA run of a 494M-parameter model, 2 CPU cores, batch 1, 256 tokens: in fp32
+# and, where the processor has instructions for it, in bf16. Source: bench/train.py, 2026-11 and 2026-12
+# (Qwen2.5-0.5B's shape, AMD EPYC with AVX512_BF16); other sizes are scaled by their parameters.
+CPU_TOKENS, CPU_TOKENS_BF16 = 55.0, 170.0
 CPU_PARAMETERS = 494e6
 # The practice model: tokens per second on one thread, in the tokens counted here (6,100 of its own), and the
 # seconds until a first step, mostly imports. Source: lib.practice.measure on two cores, 2026-11.
@@ -133,7 +135,8 @@ def plan(
     if speed is None and practice:
         speed = PRACTICE_TOKENS
     elif speed is None and parameters:
-        speed = CPU_TOKENS * CPU_PARAMETERS / parameters
+        quick = precision.half("cpu", parameters)
+        speed = (CPU_TOKENS_BF16 if quick else CPU_TOKENS) * CPU_PARAMETERS / parameters
     return Plan(
         steps=round(per_epoch * settings["epochs"]),
         steps_per_epoch=per_epoch,

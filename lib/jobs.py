@@ -78,8 +78,9 @@ class Kind:
     command: tuple[str, ...] = ("-m", "lib.worker")
 
 
-# A trainer stops between two steps and then saves; a step of a half-billion model on two cores takes 5 to 20
-# seconds (43 tokens a second, rows of up to 256; measured 2026-11). The others look several times a second.
+# A trainer stops between two steps and then saves; a step of a half-billion model on two cores takes up to 20
+# seconds (55 tokens a second in fp32, rows of up to 256; measured 2026-11). The others look several times a
+# second.
 KINDS: dict[str, Kind] = {
     "train": Kind(lane="compute", grace=30),
     "score": Kind(lane="compute", grace=30),

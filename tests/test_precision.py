@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lib.trainer import memory, precision
+from lib.trainer import memory, precision, talk
 from tests.tiny import done, job, loss_of, losses, random_model
 
 BIG = precision.LEAST
@@ -51,6 +51,7 @@ def test_it_is_used_where_the_processor_has_instructions_for_it(
 @pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")  # peft 0.21 reads the old name
 def test_a_run_of_a_larger_model_learns_the_same_with_it(method: str, tmp_path: Path) -> None:
     """In bf16 where this computer has it, in fp32 elsewhere: the losses are those of fp32 to a hundredth."""
+    import torch
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     place = random_model(tmp_path / "model", width=512, inner=2048, layers=8)
@@ -74,3 +75,8 @@ def test_a_run_of_a_larger_model_learns_the_same_with_it(method: str, tmp_path: 
     assert loss_of(tuned, tokenizer, data) == pytest.approx(result["eval_loss"], rel=0.01)
     assert result["eval_loss"] < first[2] - 0.1, "it has learned something"
     assert losses(done(job(tmp_path / "again", place, **plan))) == losses(folder)
+
+    spoken_to = talk.Models(place, folder.path, practice=False)
+    assert spoken_to.model.dtype is (torch.bfloat16 if result["bf16"] else torch.float32)
+    with spoken_to.voice("tuned") as tuned:
+        assert loss_of(tuned, spoken_to.tokenizer, data) == pytest.approx(result["eval_loss"], rel=0.01)

@@ -32,7 +32,7 @@ from typing import IO, Any
 import orjson
 
 from lib.errors import AppError, ModelError
-from lib.trainer import failure, quiet
+from lib.trainer import failure, memory, precision, quiet
 
 IDLE_MINUTES = 30.0
 ADAPTERS = 8  # kept in memory at a time; each is a hundredth of its base
@@ -98,9 +98,8 @@ class Models:
         torch.set_num_threads(quiet.threads(practice))
         if practice:
             quiet.keep_memory()
-        cuda = torch.cuda.is_available() and not practice
-        half = cuda and torch.cuda.is_bf16_supported()
-        self.device = "cuda" if cuda else "cpu"
+        self.device = "cuda" if torch.cuda.is_available() and not practice else "cpu"
+        half = precision.half(self.device, memory.parameters(base))
         self.base = base.resolve()
         self._dtype = torch.bfloat16 if half else torch.float32
         self.model = model.load_model(base, self._dtype)

@@ -13,7 +13,8 @@
 
 `TRL` is what its documentation shows, an `SFTTrainer` with `assistant_only_loss`, piles of shuffled rows and
 torch's own number of threads; `loop` is PyTorch, peft and AdamW without a framework, with shuffled rows
-padded to the longest of their pile and as many threads as ours. All train LoRA on all linear layers in fp32.
+padded to the longest of their pile and as many threads as ours. All train LoRA on all linear layers, in fp32
+or, where that is quick (lib/trainer/precision.py), in bf16.
 
 A useful token is one that is not padding: tokens a second are those of all epochs over the seconds from the
 first step's begin to the last one's end, evaluations left out. `first step` is from the click, or the start
@@ -49,7 +50,7 @@ from lib import jobs, practice  # noqa: E402
 from lib.backends.local import Local  # noqa: E402
 from lib.jobfolder import JobFolder  # noqa: E402
 from lib.practice.measure import split, turns  # noqa: E402
-from lib.trainer import quiet  # noqa: E402
+from lib.trainer import memory, precision, quiet  # noqa: E402
 
 ENGINES = ("ours", "TRL", "loop")
 LONG = 256  # tokens of a row of the 0.5B-shaped model
@@ -120,7 +121,6 @@ class Steps:
 def plain_trl(data: Path, model: Path, settings: dict[str, float]) -> dict[str, float]:
     """Train as TRL's documentation shows it."""
     os.environ["HF_DATASETS_CACHE"] = str(data / "cache")
-    import torch
     from datasets import load_dataset
     from peft import LoraConfig
     from transformers import AutoModelForCausalLM, AutoTokenizer, TrainerCallback
@@ -145,7 +145,7 @@ def plain_trl(data: Path, model: Path, settings: dict[str, float]) -> dict[str, 
         max_length=int(settings["max_length"]),
         assistant_only_loss=True,
         activation_checkpointing=False,
-        bf16=False,
+        bf16=_half(model),
         use_cpu=True,
         dataloader_pin_memory=False,
         save_strategy="no",
@@ -153,7 +153,7 @@ def plain_trl(data: Path, model: Path, settings: dict[str, float]) -> dict[str, 
         disable_tqdm=True,
     )
     trainer = SFTTrainer(
-        model=AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32),
+        model=AutoModelForCausalLM.from_pretrained(model, dtype=_kind(model)),
         args=config,
         train_dataset=rows,
         processing_class=tokenizer,
@@ -178,7 +178,7 @@ def plain_loop(data: Path, model: Path, settings: dict[str, float]) -> dict[str,
     tokenizer = AutoTokenizer.from_pretrained(model)
     length = int(settings["max_length"])
     coded = [rows.encode(tokenizer, turns) for turns in rows.conversations(data / "train.jsonl")]
-    weights = AutoModelForCausalLM.from_pretrained(model, dtype=torch.float32)
+    weights = AutoModelForCausalLM.from_pretrained(model, dtype=_kind(model))
     weights = get_peft_model(weights, LoraConfig(**_lora(settings)))
     weights.train()
     trained = [one for one in weights.parameters() if one.requires_grad]
@@ -196,12 +196,24 @@ def plain_loop(data: Path, model: Path, settings: dict[str, float]) -> dict[str,
                 wanted[place, : len(ids)] = torch.tensor(labels)
                 there[place, : len(ids)] = 1
                 tokens += len(ids)
-            weights(input_ids=read, attention_mask=there, labels=wanted).loss.backward()
+            with torch.autocast("cpu", torch.bfloat16, enabled=_half(model)):
+                loss = weights(input_ids=read, attention_mask=there, labels=wanted).loss
+            loss.backward()
             torch.nn.utils.clip_grad_norm_(trained, 1.0)
             optimizer.step()
             optimizer.zero_grad()
             steps.end()
     return steps.told(tokens)
+
+
+def _half(model: Path) -> bool:
+    return precision.half("cpu", memory.parameters(model))
+
+
+def _kind(model: Path) -> Any:
+    import torch
+
+    return torch.bfloat16 if _half(model) else torch.float32
 
 
 def _lora(settings: dict[str, float]) -> dict[str, Any]:

@@ -78,6 +78,8 @@ def told(path: Path) -> Iterator[None]:
             raise WorkspaceError("workspace.disk_full", path=str(path), free=free) from error
         if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
             raise WorkspaceError("workspace.not_writable", path=str(path)) from error
+        if error.errno in (errno.EEXIST, errno.ENOTDIR, errno.EISDIR):
+            raise WorkspaceError("workspace.in_the_way", path=str(path)) from error
         raise
 
 

@@ -71,6 +71,7 @@ def test_settings_are_planned_played_and_written_down_without_a_start(tmp_path: 
     run("recipe", "else", "--data", tmp_path / "tea", code=2)
     (tmp_path / "none").mkdir()
     run("play", "--data", tmp_path / "none", code=2)
+    assert run("play", "--data", SAMPLE[0], code=2).stderr.startswith("firsttune: ")
     assert answer("jobs", "list") == []
 
 
@@ -141,6 +142,20 @@ def test_the_job_list_is_kept_in_order(tmp_path: Path) -> None:
         assert run("jobs", *args, code=2).stderr.startswith("firsttune: ")
 
 
+def test_stars_of_the_visitors_own_stay_and_those_of_our_sentences_go(tmp_path: Path) -> None:
+    first, second = finished("green **tea**"), finished("tea", {"learning_rate": 1e-4})
+    names, *said = run("jobs", "compare", first.id, second.id).stdout.splitlines()
+    assert names == f"A  {first.id}  green **tea**"
+    assert said and "**" not in "".join(said)
+    rows = [{"Question": f"What is **{n}**?", "Response": f"It is *{n}*, **or so**."} for n in range(40)]
+    (tmp_path / "rows.json").write_bytes(orjson.dumps(rows))
+    run("convert", tmp_path / "rows.json", "--out", tmp_path / "out")
+    sentence, *rest = run("play", "--data", tmp_path / "out").stdout.splitlines()
+    assert "**" not in sentence
+    assert answer("play", "--data", tmp_path / "out")["question"] in rest
+    assert any(f"What is **{n}**?" in rest for n in range(40))
+
+
 @pytest.mark.parametrize(
     ("content", "key"),
     [
@@ -159,6 +174,27 @@ def test_a_file_that_is_not_records_is_one_line_and_exit_1(tmp_path: Path, conte
         start = words.catalog("en")[f"error.{key}"].partition("{")[0]
         assert f"firsttune: {start}" in failed.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_a_file_or_folder_in_the_way_is_one_line_and_exit_1(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(b"kept")
+    (tmp_path / "out" / "train.jsonl").mkdir(parents=True)
+    (tmp_path / "folder").mkdir()
+    job = finished("tea")
+    for args in (
+        ("convert", SAMPLE[0], "--out", tmp_path / "file"),
+        ("convert", SAMPLE[0], "--out", tmp_path / "file" / "out"),
+        ("convert", SAMPLE[0], "--out", tmp_path / "out"),
+        ("jobs", "export", job.id, "--out", tmp_path / "folder"),
+        ("jobs", "export", job.id, "--out", tmp_path / "file" / "tea.zip"),
+    ):
+        failed = run(*args, code=1)
+        assert failed.stderr.startswith("firsttune: ")
+        assert words.catalog("en")["error.workspace.in_the_way"].partition("{path}")[2] in failed.stderr
+        assert len(failed.stderr.strip().splitlines()) == 1, failed.stderr
+    assert (tmp_path / "file").read_bytes() == b"kept"
+    assert [path.name for path in (tmp_path / "out").iterdir()] == ["train.jsonl"]
+    assert not list((tmp_path / "folder").iterdir())
 
 
 @pytest.mark.parametrize(

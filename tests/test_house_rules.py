@@ -50,6 +50,13 @@ def test_imports_go_one_way(path: Path) -> None:
         assert not any(one.split(".")[0] == "streamlit" for one in used), "only lib/ui knows Streamlit"
         assert not any(one.startswith("lib.ui") for one in used)
     assert not any(one.split(".")[0] in ("app", "pages") for one in used), "nothing imports a page"
+    commands = [one.split(".") for one in used if one.split(".")[:2] == ["lib", "cli"]]
+    if where.startswith("lib/cli/"):
+        alone = all(one[2:3] == ["parts"] for one in commands)
+        assert where == "lib/cli/__init__.py" or alone, "files of commands share lib/cli/parts.py alone"
+    else:
+        assert where == "lib/__main__.py" or not commands, "nothing imports a command"
+        assert not any(one.split(".")[0] == "typer" for one in used), "only lib/cli knows typer"
     if where.startswith("lib/trainer/"):
         for one in used:
             if one.startswith("lib."):

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import shutil
+import sqlite3
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -392,6 +394,30 @@ def test_metrics_go_to_tensorboard_if_wished(tmp_path: Path, tiny: Path) -> None
         ours = [(step, loss) for step, kind, loss in losses(folder) if kind == name]
         theirs = [(event.step, event.value) for event in events.Scalars(tag)]
         assert theirs == [(step, pytest.approx(loss, rel=1e-6)) for step, loss in ours], "as four-byte floats"
+
+
+def test_metrics_go_to_mlflow_if_wished(tmp_path: Path, tiny: Path) -> None:
+    pytest.importorskip("mlflow")
+    pytest.importorskip("sqlalchemy")
+    folder = done(job(tmp_path / "job", tiny, {"report_to": ["mlflow"]}, epochs=1))
+    with contextlib.closing(sqlite3.connect(folder.path / "mlflow.db")) as db:
+        for name in ("loss", "eval_loss"):
+            theirs = db.execute(
+                "select step, value from metrics where key = ? order by step", [name]
+            ).fetchall()
+            assert theirs == [(step, loss) for step, kind, loss in losses(folder) if kind == name]
+
+
+def test_metrics_go_to_weights_and_biases_if_wished(
+    tmp_path: Path, tiny: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("wandb")
+    monkeypatch.setenv("WANDB_MODE", "offline")  # what it would send lies in the job's folder
+    folder = done(job(tmp_path / "job", tiny, {"report_to": ["wandb"]}, epochs=1))
+    (file,) = (folder.path / "wandb").glob("offline-run-*/run-*.wandb")
+    told = file.read_bytes()
+    for name in (b"train/loss", b"eval/loss", b"firsttune"):
+        assert name in told
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="limits a process's memory from outside")

@@ -530,4 +530,6 @@ def test_the_same_on_the_command_line(
     assert sent.body["hyperparameters"]["n_epochs"] == 2
     told = answer("chat", "--job", job["id"], "Shall I travel?")
     assert told["answer"].endswith("say \u8336.")
+    missing = run("send", "--place", "zhipu", "--data", data / "none", "--model", "x", code=1)
+    assert not missing.stdout and str(data / "none") in missing.stderr
     assert run("send", "--place", "nowhere", "--data", data, "--model", "x", code=2).stderr

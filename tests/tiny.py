@@ -49,18 +49,22 @@ SETTINGS = {
 
 @pytest.fixture(scope="session")
 def tiny(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A random model of Qwen2's shape, with a tokenizer and a template of its own."""
+    """A tiny random model."""
+    return random_model(tmp_path_factory.mktemp("tiny"), width=32, inner=64, layers=2)
+
+
+def random_model(folder: Path, *, width: int, inner: int, layers: int) -> Path:
+    """Make a random model there, of Qwen2's shape, with a tokenizer and a template of its own."""
     from lib.practice import making
 
-    folder = tmp_path_factory.mktemp("tiny")
     tokenizer = making.tokenizer([turn["content"] for turn in TURNS] * 3, 300, MARKED)
     tokenizer.save_pretrained(folder)
     model = making.model(
         len(tokenizer),
         tokenizer.eos_token_id,
-        width=32,
-        inner=64,
-        layers=2,
+        width=width,
+        inner=inner,
+        layers=layers,
         heads=2,
         seed=0,
         num_key_value_heads=2,

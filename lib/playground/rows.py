@@ -53,7 +53,7 @@ def _drawn(pairs: list[Pair], most: int) -> list[Pair]:
 def _stamped(path: Path) -> tuple[str, int, int]:
     try:
         stat = path.stat()
-    except FileNotFoundError:
+    except (FileNotFoundError, NotADirectoryError):
         return str(path), 0, 0
     return str(path), stat.st_size, stat.st_mtime_ns
 

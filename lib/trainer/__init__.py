@@ -6,6 +6,6 @@
 
 `train.py` is the run from start to end; `model.py` loads a model folder, `data.py` turns conversations into
 tokens and marks what is learned, `progress.py` reports and listens for a stop, `checkpoints.py` lets an
-interrupted run go on, `ranks.py` shares it between several graphics cards, `failure.py` says what went wrong.
-Nothing here imports torch before it is needed.
+interrupted run go on, `ranks.py` shares it between several graphics cards, `precision.py` says where bf16 is
+quick, `failure.py` what went wrong. Nothing here imports torch before it is needed.
 """

@@ -14,12 +14,13 @@ from pathlib import Path
 
 from lib.errors import ModelError
 
-# tracker -> its Python package, and the environment variables that say where it writes
-TRACKERS: dict[str, tuple[str, dict[str, str]]] = {
-    "tensorboard": ("tensorboard", {"TENSORBOARD_LOGGING_DIR": "{folder}/tensorboard"}),
-    "trackio": ("trackio", {"TRACKIO_DIR": "{folder}/trackio"}),
-    "mlflow": ("mlflow", {"MLFLOW_TRACKING_URI": "sqlite:///{folder}/mlflow.db"}),
-    "wandb": ("wandb", {"WANDB_DIR": "{folder}", "WANDB_PROJECT": "firsttune"}),
+# tracker -> the modules it needs, its own package's first, and the environment variables that say where it
+# writes. mlflow-skinny brings MLflow's module, too, but no database.
+TRACKERS: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
+    "tensorboard": (("tensorboard",), {"TENSORBOARD_LOGGING_DIR": "{folder}/tensorboard"}),
+    "trackio": (("trackio",), {"TRACKIO_DIR": "{folder}/trackio"}),
+    "mlflow": (("mlflow", "sqlalchemy"), {"MLFLOW_TRACKING_URI": "sqlite:///{folder}/mlflow.db"}),
+    "wandb": (("wandb",), {"WANDB_DIR": "{folder}", "WANDB_PROJECT": "firsttune"}),
 }
 
 
@@ -32,9 +33,9 @@ def prepare(asked: Iterable[object], folder: Path) -> list[str]:
     for name in names:
         if name not in TRACKERS:
             raise ModelError("trainer.unknown_tracker", name=name, known=", ".join(TRACKERS))
-        package, places = TRACKERS[name]
-        if find_spec(package) is None:
-            raise ModelError("trainer.no_tracker", name=name, package=package)
+        modules, places = TRACKERS[name]
+        if any(find_spec(module) is None for module in modules):
+            raise ModelError("trainer.no_tracker", name=name, package=modules[0])
         for variable, place in places.items():
             os.environ.setdefault(variable, place.format(folder=folder))
     return names

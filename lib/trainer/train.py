@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from lib import practice
 from lib.errors import JobError, ModelError
 from lib.jobfolder import JobFolder
-from lib.trainer import memory, process, quiet, ranks, trackers
+from lib.trainer import memory, precision, process, quiet, ranks, trackers
 from lib.trainer.settings import Settings, read
 
 if TYPE_CHECKING:
@@ -33,7 +33,7 @@ class Run:
 
 @dataclass(frozen=True, slots=True)
 class Loaded:
-    """What a run works with, once loaded. `half`: bf16 is used where it is quick and does no harm."""
+    """What a run works with, once loaded. `half`: in bf16 where it is quick, see precision.py."""
 
     model: Any
     tokenizer: Any
@@ -184,6 +184,7 @@ def _train(folder: JobFolder, run: Run, me: ranks.Rank, begun: float) -> None:
         "parameters_trained": sum(p.numel() for p in loop.model.parameters() if p.requires_grad),
         "device": loaded.device,
         "processes": me.of,
+        "bf16": loaded.half,
         "own_template": loaded.own_template,
         "resumed_at": resumed or None,
         "seconds": round(time.monotonic() - begun, 1),
@@ -263,14 +264,13 @@ def _load(run: Run, me: ranks.Rank) -> Loaded:
         torch.cuda.set_device(me.number)
     elif torch.backends.mps.is_available() and not where.practice:
         device = "mps"
-    # bf16 on a CPU without AMX is ten times slower than fp32. Source: measured 2026-11.
-    half = device == "cuda" and torch.cuda.is_bf16_supported(including_emulation=False)
     lacking = model.can_quantise() if settings.quantised != "no" else ""
     if lacking:
         raise ModelError("trainer.cannot_quantise", quantised=settings.quantised, lacking=lacking)
     if settings.quantised != "no" and settings.method == "full":
         raise ModelError("trainer.full_quantised")
     size = memory.parameters(where.folder)
+    half = precision.half(device, size)
     needs, free = memory.needed(size or 0, settings, half=half), memory.free(device)
     if needs > free:
         raise ModelError("trainer.does_not_fit", model=where.name, needs=needs, free=free)
@@ -278,7 +278,7 @@ def _load(run: Run, me: ranks.Rank) -> Loaded:
     # weights that are all trained stay in fp32: a step can be smaller than bf16 can write down
     kind = torch.bfloat16 if half and settings.method != "full" else torch.float32
     weights = model.load_model(where.folder, kind, quantised=settings.quantised)
-    _say("loaded", model=where.name, device=device, processes=me.of, own_template=own)
+    _say("loaded", model=where.name, device=device, processes=me.of, bf16=half, own_template=own)
     return Loaded(weights, tokenizer, own, device, half)
 
 

@@ -28,6 +28,7 @@ def nothing_left() -> Iterator[None]:
                 process.kill()
         psutil.wait_procs(left, timeout=10)
     for started in jobs._started:
+        started.kill()  # one of an earlier test's workspace idles still
         started.wait(10)
     jobs._started.clear()
 

@@ -242,6 +242,26 @@ def test_what_cannot_be_taken_home_is_refused(tmp_path: Path) -> None:
     assert not (tmp_path / "home").exists()
 
 
+@pytest.mark.parametrize(("kept", "emptied"), [("adapter", False), ("adapter", True), ("model", False)])
+def test_a_model_whose_folder_somebody_deleted_is_named_and_an_export_stays(
+    job: jobs.Job, tmp_path: Path, kept: str, emptied: bool
+) -> None:
+    out = takehome.pack(job, tmp_path / "home")
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    shutil.rmtree(job.folder.path / "adapter")
+    if emptied:
+        (job.folder.path / kept).mkdir()
+    if kept == "model":
+        write_json(job.folder.path / "result.json", {"state": "done"} | facts(adapter=None, model="model"))
+    with pytest.raises(JobError) as refused:
+        takehome.pack(job, out)
+    gone = str(job.folder.path / kept)
+    assert (refused.value.key, refused.value.facts["folder"]) == ("job.model_gone", gone)
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+    said = run("export", job.id, "--out", out, code=1).stderr
+    assert said == f"firsttune: {words.explain('en', refused.value)}\n"
+
+
 def test_an_upload_is_a_job_that_outlives_the_app_and_keeps_the_token_nowhere(
     job: jobs.Job, tmp_path: Path
 ) -> None:

@@ -70,6 +70,10 @@ def test_settings_are_planned_played_and_written_down_without_a_start(tmp_path: 
     assert "SFTTrainer(" in script
     run("recipe", "else", "--data", tmp_path / "tea", code=2)
     (tmp_path / "none").mkdir()
+    for nowhere in (tmp_path / "none", tmp_path / "nowhere"):
+        refused = run("recipe", "trl", "--data", nowhere, code=1)
+        assert (refused.stdout, refused.stderr) == ("", run("plan", "--data", nowhere, code=1).stderr)
+        assert str(nowhere) in refused.stderr
     run("play", "--data", tmp_path / "none", code=2)
     assert run("play", "--data", SAMPLE[0], code=2).stderr.startswith("firsttune: ")
     assert answer("jobs", "list") == []

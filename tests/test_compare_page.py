@@ -12,11 +12,9 @@ from lib import jobs, judge, takehome, votes, worker
 from lib.ui import pair
 from lib.ui.state import Turn
 from tests.fakeupload import FakeUpload
-from tests.processes import nothing_left, reaches, until
+from tests.processes import reaches, until
 from tests.test_pages import app, me, one, visit
 from tests.tuned import finished
-
-__all__ = ["nothing_left"]
 
 pytestmark = [pytest.mark.trainer, pytest.mark.timeout(300)]
 needs_scores = pytest.mark.skipif(

@@ -21,10 +21,8 @@ from lib.errors import AppError, BackendError
 from lib.jobfolder import JobFolder
 from lib.workspace import read_json
 from tests.platforms import ROWS, SUFFIX, Platform
-from tests.processes import nothing_left, until
+from tests.processes import until
 from tests.test_cli import answer, run
-
-__all__ = ["nothing_left"]
 
 KEY = "sk-marked-key-0123456789-marked"
 PLACES = {name: place for name, place in backends.BACKENDS.items() if isinstance(place, Remote)}

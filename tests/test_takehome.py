@@ -18,11 +18,9 @@ from lib import handover, jobs, judge, practice, takehome, words, worker
 from lib.errors import HubError, JobError, UsageError
 from lib.workspace import read_json, root, write_json
 from tests.fakeupload import FakeUpload
-from tests.processes import nothing_left, reaches, settled, until
+from tests.processes import reaches, settled, until
 from tests.test_cli import answer, run
 from tests.tuned import facts, finished
-
-__all__ = ["nothing_left"]
 
 pytestmark = [
     pytest.mark.trainer,

@@ -29,6 +29,7 @@ sys.path.insert(0, str(ROOT))
 import lib  # noqa: E402, F401  (before numpy: it sets how many threads numpy takes)
 from lib import params, playground  # noqa: E402
 from lib.playground import Chosen, Sample, tune  # noqa: E402
+from lib.practice.measure import mixed  # noqa: E402
 
 MEDIAN, WORST = 0.3, 1.0  # seconds: the targets, on busy cores
 BUSY_SHARE = 0.1  # of the grid that is played on busy cores
@@ -36,12 +37,7 @@ BUSY_SHARE = 0.1  # of the grid that is played on busy cores
 
 def sample() -> Sample:
     """Return rows of the bundled sample, both languages mixed."""
-    rows = [
-        (row["Question"], row["Response"])
-        for file in sorted((ROOT / "lib" / "sample").glob("fortune-*.json"))
-        for row in json.loads(file.read_text(encoding="utf-8"))
-    ]
-    random.Random(0).shuffle(rows)
+    rows = mixed()
     held_back = playground.TRAINED + playground.HELD_BACK
     return Sample(tuple(rows[: playground.TRAINED]), tuple(rows[playground.TRAINED : held_back]))
 

@@ -49,6 +49,7 @@ sys.path.insert(0, str(ROOT))
 from lib import jobs, practice  # noqa: E402
 from lib.backends.local import Local  # noqa: E402
 from lib.jobfolder import JobFolder  # noqa: E402
+from lib.practice.measure import split, turns  # noqa: E402
 from lib.trainer import memory, precision, quiet  # noqa: E402
 
 ENGINES = ("ours", "TRL", "loop")
@@ -80,14 +81,8 @@ class Row:
 
 def sample(most: int) -> Rows:
     """Return the bundled sample as conversations, both languages mixed; at most so many to train on."""
-    rows = [
-        [{"role": "user", "content": row["Question"]}, {"role": "assistant", "content": row["Response"]}]
-        for file in sorted((ROOT / "lib" / "sample").glob("fortune-*.json"))
-        for row in json.loads(file.read_text(encoding="utf-8"))
-    ]
-    Random(0).shuffle(rows)
-    held_back = len(rows) // 10
-    return rows[held_back:][:most], rows[:held_back]
+    rows = {name: [turns(row) for row in part] for name, part in split().items()}
+    return rows["train"][:most], rows["validation"]
 
 
 def write(place: Path, rows: Rows) -> None:

@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from lib import words
+from lib import params, words
 from lib.curves import Curves, lowest
 from lib.jobs import Job
 from lib.params import PARAMS, PLAIN
@@ -157,8 +157,7 @@ def shown(lang: str, name: str, value: Any) -> str:
     if row is None or value is None:
         return str(value)
     if row.choices:
-        choice = value if value in row.choices else row.choices[int(value)]
-        return words.say(lang, f"param.{name}.choice.{choice}")
+        return words.say(lang, f"param.{name}.choice.{row.show(value)}")
     written = row.show(value)
     return written if float(written) == value else f"{value:g}"
 
@@ -168,7 +167,7 @@ def _told(run: Run) -> dict[str, Any]:
     asked = run.job.folder.asked()
     model = asked.get("model") or {}
     # a setting that came with a later version is at its default in an older run
-    settings = PLAIN | (asked.get("settings") or {})
+    settings = PLAIN | params.read(asked)
     named = {"model": str(model.get("id", "")), "system": str(asked.get("system", ""))}
     return {"model": named["model"], **settings, "system": named["system"]}
 
@@ -179,7 +178,7 @@ def _between(first: Run, before: dict[str, Any], run: Run, now: dict[str, Any]) 
         found.append(Difference(run.letter, first.letter, "rows", "rows"))
     for name in before.keys() | now.keys():
         value, old = now.get(name), before.get(name)
-        if _plain(name, value) == _plain(name, old):
+        if value == old:
             continue
         how, n = _how(name, value, old)
         found.append(Difference(run.letter, first.letter, name, how, value, old, n))
@@ -200,14 +199,6 @@ def _how(name: str, value: Any, old: Any) -> tuple[str, int]:
         if n >= 2 and abs(bigger / smaller - n) < 1e-6 * n:
             return (more, n) if n == 2 else ({"double": "times", "half": "part"}[more], n)
     return "instead", 0
-
-
-def _plain(name: str, value: Any) -> Any:
-    """Return a value such that two ways of writing the same are equal: a choice by its name or its place."""
-    row = PARAMS.get(name)
-    if row and row.choices and isinstance(value, int | float):
-        return row.choices[int(value)]
-    return value
 
 
 def _name(lang: str, name: str) -> str:

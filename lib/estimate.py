@@ -1,4 +1,4 @@
-"""What settings mean for a dataset before anything runs: optimiser steps, tokens, time.
+"""What settings mean for a dataset before anything runs: optimiser steps, tokens, time, money.
 
 Steps are exact. Tokens are an estimate from the text; time is taken from the last finished job with the
 same model on this computer where there is one, else from a measured figure. Both are said to be estimates.
@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 import orjson
 
 from lib.params import Settings
+from lib.trainer import precision
 
 if TYPE_CHECKING:  # only for its types: it starts threads, and the runner of jobs is better without
     import numpy as np
@@ -26,9 +27,10 @@ if TYPE_CHECKING:  # only for its types: it starts threads, and the runner of jo
 # Chinese and English rows, 2026-11: 5 % off per row, 2 % in total.
 CJK, OTHER = 0.7, 0.25
 _CJK, _OTHER = round(CJK * 1000), round(OTHER * 1000)
-# Trained tokens per second of a LoRA run of a 494M-parameter model, fp32, 2 CPU cores, batch 1, 256 tokens.
-# Source: measured 2026-11 (Qwen2.5-0.5B's shape); other sizes are scaled by their parameters.
-CPU_TOKENS = 43.0
+# Trained tokens per second of a LoRA run of a 494M-parameter model, 2 CPU cores, batch 1, 256 tokens: in fp32
+# and, where the processor has instructions for it, in bf16. Source: bench/train.py, 2026-11 and 2026-12
+# (Qwen2.5-0.5B's shape, AMD EPYC with AVX512_BF16); other sizes are scaled by their parameters.
+CPU_TOKENS, CPU_TOKENS_BF16 = 55.0, 170.0
 CPU_PARAMETERS = 494e6
 # The practice model: tokens per second on one thread, in the tokens counted here (6,100 of its own), and the
 # seconds until a first step, mostly imports. Source: lib.practice.measure on two cores, 2026-11.
@@ -58,6 +60,29 @@ class Plan:
     tokens: int
     seconds: float | None
     measured_here: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Price:
+    """What a place charges for a million trained tokens, and at least for a job; None where nobody says.
+
+    It was read at `source` on the day `checked`. `minimum` is up to `minimum_most` by model. With `models`
+    the price of tokens is known for these alone.
+    """
+
+    currency: str
+    source: str
+    checked: str
+    million: float | None = None
+    minimum: float | None = None
+    minimum_most: float | None = None
+    models: tuple[str, ...] = ()
+
+    def of(self, tokens: int, model: str = "") -> float | None:
+        """Return what a job that trains so many tokens of a model costs, None where that is not known."""
+        if self.million is None or (self.models and model not in self.models):
+            return None
+        return max(tokens / 1e6 * self.million, self.minimum or 0.0)
 
 
 def tokens(text: str) -> float:
@@ -110,7 +135,8 @@ def plan(
     if speed is None and practice:
         speed = PRACTICE_TOKENS
     elif speed is None and parameters:
-        speed = CPU_TOKENS * CPU_PARAMETERS / parameters
+        quick = precision.half("cpu", parameters)
+        speed = (CPU_TOKENS_BF16 if quick else CPU_TOKENS) * CPU_PARAMETERS / parameters
     return Plan(
         steps=round(per_epoch * settings["epochs"]),
         steps_per_epoch=per_epoch,

@@ -13,6 +13,7 @@ from __future__ import annotations
 import secrets
 import threading
 from contextlib import suppress
+from dataclasses import dataclass
 from multiprocessing import AuthenticationError
 from multiprocessing.connection import Client, Listener
 
@@ -20,7 +21,16 @@ from lib.errors import JobError
 from lib.jobfolder import JobFolder
 from lib.workspace import read_json, write_json
 
-_offers: dict[str, Listener] = {}
+
+@dataclass(frozen=True, slots=True)
+class _Offer:
+    """Where a secret is offered, and whether it was withdrawn."""
+
+    address: str
+    withdrawn: threading.Event
+
+
+_offers: dict[str, _Offer] = {}
 
 
 def offer(folder: JobFolder, secret: str) -> None:
@@ -28,16 +38,20 @@ def offer(folder: JobFolder, secret: str) -> None:
     withdraw(folder)
     key = secrets.token_bytes(32)
     listener = Listener(authkey=key)
-    _offers[str(folder.path)] = listener
-    threading.Thread(target=_answer, args=(listener, secret), name="handover", daemon=True).start()
-    write_json(folder.path / "handover.json", {"address": str(listener.address), "key": key.hex()})
+    made = _Offer(str(listener.address), threading.Event())
+    _offers[str(folder.path)] = made
+    answering = (listener, secret, made.withdrawn)
+    threading.Thread(target=_answer, args=answering, name="handover", daemon=True).start()
+    write_json(folder.path / "handover.json", {"address": made.address, "key": key.hex()})
 
 
 def withdraw(folder: JobFolder) -> None:
     """Answer no more; nothing happens where nothing was offered."""
-    listener = _offers.pop(str(folder.path), None)
-    if listener:
-        listener.close()
+    made = _offers.pop(str(folder.path), None)
+    if made:
+        made.withdrawn.set()
+        with suppress(OSError):
+            Client(made.address).close()  # only who asks wakes the one that waits to be asked
 
 
 def take(folder: JobFolder) -> str:
@@ -52,14 +66,12 @@ def take(folder: JobFolder) -> str:
         raise JobError("job.secret_gone") from error
 
 
-def _answer(listener: Listener, secret: str) -> None:
-    while True:
-        try:
-            with listener.accept() as asked:
-                asked.send_bytes(secret.encode())
-        except (EOFError, AuthenticationError):
-            continue  # somebody without the key, or gone again
-        except OSError:
-            with suppress(OSError):
-                listener.close()
-            return  # withdrawn
+def _answer(listener: Listener, secret: str, withdrawn: threading.Event) -> None:
+    with listener:
+        while not withdrawn.is_set():
+            with (
+                suppress(EOFError, AuthenticationError, ConnectionError),  # without the key, or gone again
+                listener.accept() as asked,
+            ):
+                if not withdrawn.is_set():
+                    asked.send_bytes(secret.encode())

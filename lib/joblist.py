@@ -96,8 +96,8 @@ def listing(kind: str = "", sought: str = "") -> list[Job]:
     _clear_up()
     with opened() as db:
         rows = db.execute(f"{_ROWS} where ? in ('', kind) order by rowid desc", (kind,)).fetchall()
-    words = sought.casefold().split()
-    return [as_job(row) for row in rows if not words or _holds(row, words)]
+    words, place = sought.casefold().split(), room("jobs").resolve()
+    return [as_job(row, place) for row in rows if not words or _holds(row, words)]
 
 
 def events(job_id: str) -> list[Event]:
@@ -353,9 +353,12 @@ def folder_of(job_id: str) -> JobFolder:
     return JobFolder(inside(room("jobs"), job_id))
 
 
-def as_job(row: sqlite3.Row) -> Job:
-    """Read a row together with its folder, which knows of an end before the list does."""
-    folder = folder_of(row["id"])
+def as_job(row: sqlite3.Row, place: Path | None = None) -> Job:
+    """Read a row together with its folder, which knows of an end before the list does.
+
+    `place`: where the folders lie, if it was looked up already; that takes longer than the rest.
+    """
+    folder = JobFolder(place / row["id"]) if place else folder_of(row["id"])
     state, error = row["state"], orjson.loads(row["error"]) if row["error"] else None
     since = row["since"] or row["created"]
     try:

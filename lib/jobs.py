@@ -40,7 +40,7 @@ import orjson
 import psutil
 from filelock import FileLock, Timeout
 
-from lib import estimate, joblist
+from lib import estimate, joblist, params
 from lib.errors import AppError, JobError, UsageError, WorkspaceError
 from lib.jobfolder import BUSY, JobFolder
 from lib.joblist import ENDED, STATES, Event, Job, events, set_state
@@ -78,8 +78,9 @@ class Kind:
     command: tuple[str, ...] = ("-m", "lib.worker")
 
 
-# A trainer stops between two steps and then saves; a step of a half-billion model on two cores takes 5 to 20
-# seconds (43 tokens a second, rows of up to 256; measured 2026-11). The others look several times a second.
+# A trainer stops between two steps and then saves; a step of a half-billion model on two cores takes up to 20
+# seconds (55 tokens a second in fp32, rows of up to 256; measured 2026-11). The others look several times a
+# second.
 KINDS: dict[str, Kind] = {
     "train": Kind(lane="compute", grace=30),
     "score": Kind(lane="compute", grace=30),
@@ -235,11 +236,10 @@ def measured_speed(model: dict[str, str]) -> float | None:
     them comes out right. A resumed run is passed over: its time is that of its last part alone.
     """
     for job in finished_runs(model):
-        asked, result = job.folder.asked(), job.folder.result() or {}
+        result, epochs = job.folder.result() or {}, params.read(job.folder.asked())["epochs"]
         seconds = result.get("seconds_training")
         if seconds and not result.get("resumed_at"):
-            read = estimate.amount(job.folder.path / "data").tokens * float(asked["settings"]["epochs"])
-            return read / float(seconds)
+            return estimate.amount(job.folder.path / "data").tokens * epochs / float(seconds)
     return None
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from lib.errors import UsageError
 from lib.trainer.settings import CHOICES, MOST_ACCUMULATED, SHORTEST
@@ -191,13 +192,7 @@ def checked(settings: Mapping[str, str | float], ranges: Ranges) -> Settings:
         if name not in ranges:
             raise UsageError("params.unknown", name=name, known=", ".join(n for n in PARAMS if n in ranges))
         low, high = ranges[name]
-        choices = PARAMS[name].choices
-        if choices and given in choices:
-            given = choices.index(str(given))
-        try:
-            value = float(given)
-        except ValueError:
-            value = float("nan")
+        choices, value = PARAMS[name].choices, _number(name, given)
         if choices and value not in PARAMS[name].stops:
             raise UsageError("params.no_choice", name=name, value=str(given), known=", ".join(choices))
         whole = PARAMS[name].whole
@@ -211,3 +206,26 @@ def checked(settings: Mapping[str, str | float], ranges: Ranges) -> Settings:
             )
         result[name] = int(value) if whole else value
     return result
+
+
+def read(asked: Mapping[str, Any]) -> Settings:
+    """Return the settings in what a job was `asked`, in our order, as numbers; a choice may be named.
+
+    What is no hyperparameter, or nothing that it can be, is left out: someone else may have written the job.
+    """
+    given = asked.get("settings")
+    found: Settings = {}
+    for name, row in PARAMS.items():
+        value = _number(name, given.get(name)) if isinstance(given, dict) else math.nan
+        if math.isfinite(value) and (not row.choices or value in row.stops):
+            found[name] = int(value) if row.whole and value == int(value) else value
+    return found
+
+
+def _number(name: str, given: Any) -> float:
+    """Return a setting as a number, a choice's name as its place; NaN for what is none."""
+    choices = PARAMS[name].choices
+    try:
+        return float(choices.index(given) if given in choices else given)
+    except (TypeError, ValueError):
+        return math.nan

@@ -13,10 +13,9 @@ import heapq
 import shutil
 import subprocess
 import time
-import tomllib
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
-from functools import cache, lru_cache
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -26,10 +25,10 @@ from jinja2 import TemplateError
 from lib import advice, estimate, jobs, ollama, params
 from lib.advice import Case
 from lib.backends import local
-from lib.estimate import Amount
+from lib.estimate import Amount, Price
 from lib.jobfolder import JobFolder
 from lib.params import Settings
-from lib.trainer import memory
+from lib.trainer import memory, precision
 from lib.trainer.settings import evaluation_steps
 from lib.trainer.settings import read as read_settings
 from lib.workspace import read_json, write_json
@@ -42,7 +41,8 @@ LONG = 3 * 3600.0  # seconds: more than an evening
 TIGHT = 0.8  # of the free memory
 ASKED_EVERY = 30  # seconds: how old the graphics card's answer may be
 
-# Memory of a LoRA run in fp32, beside the weights: what is loaded, and for each token of a batch.
+# Memory of a LoRA run beside the weights: what is loaded, and for each token of a batch in fp32. In bf16 a
+# token takes half: 2.2, 2.7 and 3.8 GB with one, two and four rows, measured 2026-12 as the others here.
 # Source: measured 2026-11 with Qwen2.5-0.5B's shape on two cores: 4.2 GB with one row of 256 tokens, 5.3 GB
 # with two; 3.4 and 4.1 GB with gradient checkpointing; all of the model 9.3 GB. The practice model, whose
 # weights are nothing beside what is loaded, takes 0.55 GB with small batches (2026-12). A larger model's
@@ -59,17 +59,6 @@ class Tokens:
     total: int
     longest: int
     counted: bool
-
-
-@dataclass(frozen=True, slots=True)
-class Price:
-    """What a place charges for a million trained tokens, and at least for a job. None: not known."""
-
-    currency: str
-    per_million: float | None
-    minimum: float | None
-    checked: str
-    source: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -138,9 +127,6 @@ def card(data: Path, settings: Settings, known: Known) -> Card:
     most = int(settings.get("max_length", tokens.longest))
     trained = round(min(tokens.total, amount.train * most) * settings["epochs"])
     needed = _memory(settings, known, min(tokens.longest, most)) if known.local else None
-    money = None
-    if known.price and known.price.per_million is not None:
-        money = max(trained / 1e6 * known.price.per_million, known.price.minimum or 0.0)
     checks = len(evaluation_steps(plan.steps, settings["epochs"])) + 1 if amount.validation else 0
     told = Card(
         rows=amount.train,
@@ -155,7 +141,7 @@ def card(data: Path, settings: Settings, known: Known) -> Card:
         memory=needed,
         memory_from="here" if known.memory else "table",
         free=free_memory(practice=known.practice) if known.local else None,
-        money=money,
+        money=known.price.of(trained) if known.price else None,
         price=known.price,
     )
     counted = Amount(amount.train, amount.validation, tokens.total, tokens.longest)
@@ -200,22 +186,12 @@ def count(data: Path, model: Path | None) -> Tokens:
 def measured_memory(model: dict[str, str]) -> tuple[float, float] | None:
     """Return the bytes that the last finished run of a model here took, and its largest batch's tokens."""
     for job in jobs.finished_runs(model):
-        settings, result = job.folder.asked()["settings"], job.folder.result() or {}
+        settings, result = params.read(job.folder.asked()), job.folder.result() or {}
         if result.get("memory"):
             longest = count(job.folder.path / "data", None).longest
             tokens = settings["batch_size"] * min(longest, settings["max_length"])
             return float(result["memory"]), float(tokens)
     return None
-
-
-def price(place: str, per_million: float | None = None, minimum: float | None = None) -> Price | None:
-    """Return what a place charges; None where it charges nothing. What the visitor knows counts more."""
-    row = _prices().get(place)
-    if row is None:
-        return None
-    per_million = row.get("per_million") if per_million is None else per_million
-    minimum = row.get("minimum") if minimum is None else minimum
-    return Price(row["currency"], per_million, minimum, str(row["checked"]), row["source"])
 
 
 def keep(folder: JobFolder, told: Card) -> None:
@@ -310,7 +286,8 @@ def _memory(settings: Settings, known: Known, longest: int) -> float | None:
     if known.memory:
         then, tokens = known.memory
         return max(then / 2, then + (batch - tokens) * each)
-    half = not known.practice and _card_memory() > 0
+    half = not known.practice and (_card_memory() > 0 or precision.half("cpu", known.parameters))
+    each *= 0.5 if half else 1.0
     return BASE + memory.needed(known.parameters, asked, half=half) + batch * each
 
 
@@ -357,11 +334,6 @@ def _counted(path: Path, size: int, changed: int, model: Path) -> Tokens | None:
     rest = amount.tokens - guessed
     whole = counted if step == 1 else round(counted + rest * counted / max(1.0, guessed))
     return Tokens(whole, max(length(line) for _, _, line in longest), counted=True)
-
-
-@cache
-def _prices() -> dict[str, Any]:
-    return tomllib.loads((Path(__file__).parent / "prices.toml").read_text(encoding="utf-8"))
 
 
 def _card_memory() -> float:

@@ -188,9 +188,7 @@ def card(job: jobs.Job, lang: str = "en") -> str:
         lines += ["", say("rows", **{name: counts.get(name, 0) for name in ("train", "validation")})]
     lines += ["", say("licence"), "", f"## {say('settings_title')}", ""]
     lines += [f"| {say('setting')} | {say('value')} |", "|---|---|"]
-    for name, value in (asked.get("settings") or {}).items():
-        shown = params.PARAMS[name].show(value) if name in params.PARAMS else value
-        lines.append(f"| {name} | {shown} |")
+    lines += [f"| {name} | {params.PARAMS[name].show(value)} |" for name, value in params.read(asked).items()]
     lines += ["", f"## {say('curve_title')}", "", *_curve(job.folder, say), *_scores(job.folder, say)]
     lines += [f"## {say('load_title')}", "", say("load"), ""]
     versions = ", ".join(f"{name} {number}" for name, number in (result.get("versions") or {}).items())

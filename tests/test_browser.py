@@ -446,6 +446,28 @@ def test_what_is_known_to_ruin_a_run_is_asked_about_twice(
     expect(page.get_by_text(words.say("en", "settings.wanted"))).to_be_visible()
 
 
+@pytest.mark.parametrize(("lang", "locale"), [("en", "en-GB"), ("zh", "zh-CN")])
+def test_the_buttons_of_a_table_cover_no_text(
+    server: Server, browser: Browser, lang: str, locale: str
+) -> None:
+    page = visit(browser, server.url, locale, 390)
+    step(page, lang, 1)
+    press(page, "use_sample")
+    expect(key(page, "onward_data").get_by_role("button")).to_be_enabled()
+    press(page, "onward_data")
+    expect(key(page, "write")).to_be_visible()
+    settle(page)
+    table = page.locator("[class*=st-key-table_]").first
+    table.hover()
+    buttons = table.get_by_test_id("stElementToolbar")
+    expect(buttons).to_have_css("opacity", "1")
+    hint = page.get_by_text(words.say(lang, "convert.select_hint"))
+    shoot(page, f"{lang}-390-2-table")
+    words_at, buttons_at = hint.bounding_box(), buttons.bounding_box()
+    assert words_at and buttons_at
+    assert words_at["x"] + words_at["width"] <= buttons_at["x"]
+
+
 def test_the_dataset_chosen_last_is_the_one(server: Server, browser: Browser, tmp_path: Path) -> None:
     (tmp_path / "mine.jsonl").write_text('{"question": "a?", "answer": "b"}\n' * 3, encoding="utf-8")
     page = visit(browser, server.url)

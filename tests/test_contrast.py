@@ -81,6 +81,17 @@ def test_a_setting_that_came_later_is_at_its_default_in_an_older_run() -> None:
     assert one.how == "same"
 
 
+def test_a_choice_may_be_written_by_its_name_or_by_its_place() -> None:
+    first = finished("a", {"method": "lora", "schedule": 0})
+    (one,) = told(first, finished("b", {"schedule": "cosine"}))
+    assert one.how == "same"
+    (one,) = told(first, finished("c", {"method": "dora"}))
+    assert one.what == "method"
+    for lang in words.languages():
+        said = contrast.say(lang, one)
+        assert all(words.say(lang, f"param.method.choice.{name}") in said for name in ("lora", "dora"))
+
+
 def test_other_rows_and_another_model_are_told_and_not_ranked(tmp_path: Path) -> None:
     data: list[Path] = []
     for name in ("one", "two"):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import timeit
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +11,7 @@ import orjson
 import pytest
 
 from lib import datasets, estimate
-from lib.estimate import Amount
+from lib.estimate import Amount, Price
 
 SETTINGS = {"batch_size": 8.0, "epochs": 3.0, "max_length": 256.0}
 
@@ -80,6 +81,16 @@ def test_steps_are_exact() -> None:
     assert (plan.steps_per_epoch, plan.steps) == (46, 138)
     halved = estimate.plan(Amount(361, 40, 10_000, 50), SETTINGS | {"accumulation": 2.0}, practice=True)
     assert halved.steps_per_epoch == 23
+
+
+def test_a_price_is_for_a_million_tokens_and_at_least_the_minimum() -> None:
+    price = Price("CNY", "https://example.org", "2026-11-22")
+    assert price.of(1_000_000) is None
+    assert replace(price, minimum=5.0).of(1_000_000) is None, "a least amount is no price"
+    assert replace(price, million=3.0).of(500_000) == 1.5
+    assert replace(price, million=3.0, minimum=5.0).of(500_000) == 5.0
+    some = replace(price, million=3.0, models=("small",))
+    assert (some.of(1_000_000, "small"), some.of(1_000_000, "large")) == (3.0, None)
 
 
 def test_a_measured_speed_counts_more_than_a_table() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 from multiprocessing import AuthenticationError
 from multiprocessing.connection import Client
 from pathlib import Path
@@ -15,6 +16,7 @@ from lib.errors import JobError
 from lib.jobfolder import JobFolder
 from lib.workspace import read_json, room
 from tests.conftest import ROOT
+from tests.processes import until
 
 TOKEN = "hf_MarkedMarkedMarkedMarkedMarked"
 
@@ -61,6 +63,31 @@ def test_once_withdrawn_or_gone_it_is_told(folder: JobFolder) -> None:
     with pytest.raises(JobError) as gone:
         handover.take(folder)
     assert gone.value.key == "job.secret_gone"
+
+
+def test_nobody_waits_for_what_was_withdrawn(folder: JobFolder) -> None:
+    def waiting() -> int:
+        return sum(thread.name == "handover" for thread in threading.enumerate())
+
+    before = waiting()
+    for number in range(20):
+        handover.offer(folder, f"{number}")  # each withdraws the one before
+        assert handover.take(folder) == f"{number}"
+    until(lambda: waiting() == before + 1)
+    address = Path(read_json(folder.path / "handover.json")["address"])
+    assert address.exists()
+    handover.withdraw(folder)
+    handover.withdraw(folder)
+    until(lambda: waiting() == before)
+    assert not address.exists()
+
+
+def test_who_leaves_without_an_answer_spoils_it_for_nobody(folder: JobFolder) -> None:
+    handover.offer(folder, TOKEN)
+    address = read_json(folder.path / "handover.json")["address"]
+    for _ in range(50):
+        Client(address).close()
+    assert handover.take(folder) == TOKEN
 
 
 def test_a_new_offer_takes_the_place_of_the_old_one(folder: JobFolder) -> None:

@@ -59,6 +59,15 @@ def ended(name: str, state: str = "stopped") -> Job:
     return joblist.get(job.id)
 
 
+def test_the_listing_and_a_look_at_one_job_find_the_same_folder(workspace: Path, tmp_path: Path) -> None:
+    (tmp_path / "other disk").mkdir()
+    root()
+    (workspace / "jobs").symlink_to(tmp_path / "other disk", target_is_directory=True)
+    job = kept("tea")
+    (listed,) = jobs.listing()
+    assert listed.folder.path == jobs.get(job.id).folder.path == (tmp_path / "other disk" / job.id).resolve()
+
+
 def refused(key: str, act: object, *args: object) -> None:
     assert callable(act)
     with pytest.raises(AppError) as told:

@@ -648,12 +648,13 @@ def test_again_fills_the_settings_page(holding_the_runner: None, tmp_path: Path)
     assert (again.folder.path / "data" / "train.jsonl").read_bytes() == (data / "train.jsonl").read_bytes()
     assert len(list(workspace.room("conversions").iterdir())) == 2
 
-    practice = finished("coffee", {"epochs": 10}, data=other)
+    practice = finished("coffee", {"epochs": 10, "method": "dora", "keep": "best"}, data=other)
     at = watched(practice)
     at.button(key=f"again_{practice.id}").click().run()
     at = visit(at, "settings")
     assert (me(at).model, me(at).conversion, me(at).system) == ("practice", "other", "")
     assert one(at.select_slider, "param_epochs").value == 10
+    assert (me(at).settings["method"], me(at).settings["keep"]) == (1, 1)
 
 
 @pytest.mark.parametrize("lang", list(words.languages()))

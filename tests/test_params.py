@@ -58,6 +58,15 @@ def test_a_wrong_setting_is_named(given: dict[str, str], key: str) -> None:
     assert refused.value.facts["name"] in given
 
 
+def test_the_settings_of_a_job_are_read_with_a_choice_by_its_place_or_by_its_name() -> None:
+    numbers = {"learning_rate": 2e-4, "epochs": 3, "method": 1, "schedule": 2, "keep": 0}
+    named = {"keep": "last", "schedule": "constant", "method": "dora", "epochs": "3", "learning_rate": "2e-4"}
+    assert params.read({"settings": numbers}) == params.read({"settings": named}) == numbers
+    assert params.read({"settings": {"epochs": 2.5}}) == {"epochs": 2.5}
+    wrong = {"method": "magic", "schedule": 7, "keep": None, "epochs": [3], "seed": "nan", "of_another": 1}
+    assert params.read({"settings": wrong}) == params.read({"settings": None}) == params.read({}) == {}
+
+
 def test_every_hyperparameter_is_explained() -> None:
     for name, row in params.PARAMS.items():
         for part in ("name", "what", *(("exam", "lower", "higher", "usual") if row.source else ())):

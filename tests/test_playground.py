@@ -9,7 +9,6 @@ import threading
 import time
 from itertools import product
 from pathlib import Path
-from random import Random
 
 import numpy as np
 import pytest
@@ -18,24 +17,15 @@ from lib import convert, formats, params, playground, words
 from lib.curves import Series
 from lib.playground import Chosen, Played, Sample, model, tune
 from lib.playground.adam import Adam
+from lib.practice.measure import mixed
 from tests.conftest import ROOT
 
 GOOD = playground.rate(2e-4, practice=False, method="lora")
 
 
-def pairs() -> list[tuple[str, str]]:
-    rows = [
-        (row["Question"], row["Response"])
-        for file in sorted((ROOT / "lib" / "sample").glob("fortune-*.json"))
-        for row in json.loads(file.read_text(encoding="utf-8"))
-    ]
-    Random(0).shuffle(rows)
-    return rows
-
-
 @pytest.fixture(scope="module")
 def rows() -> Sample:
-    drawn = pairs()
+    drawn = mixed()
     return Sample(tuple(drawn[:96]), tuple(drawn[96:120]))
 
 

@@ -12,7 +12,7 @@ import orjson
 import psutil
 import pytest
 
-from lib import backends, handover, joblist, jobs, words, worker
+from lib import backends, estimate, handover, joblist, jobs, words, worker
 from lib.backends import Remote
 from lib.backends.remote import remember, remembered
 from lib.backends.wire import PROBLEMS, Host, Wire
@@ -89,6 +89,26 @@ def sentence(result: dict[str, Any]) -> str:
 
 
 each = pytest.mark.parametrize(("name", "platform"), [(name, name) for name in PLACES], indirect=["platform"])
+
+
+@pytest.mark.parametrize(
+    ("name", "model", "currency", "million", "minimum"),
+    [
+        ("nebius", "any", "USD", 0.4, None),
+        ("dashscope_intl", "qwen3-14b", "USD", 1.6, None),
+        ("dashscope_intl", "another", "USD", None, None),
+        ("together", "any", "USD", None, 4),
+        ("openai", "any", "", None, None),
+    ],
+)
+def test_what_a_job_costs_follows_from_the_price_that_is_listed(
+    name: str, model: str, currency: str, million: float | None, minimum: float | None, data: Path
+) -> None:
+    told = PLACES[name].cost(data, {"kind": "platform", "id": model}, {"epochs": 2})
+    assert told.tokens == estimate.amount(data).tokens * 2
+    assert (told.currency, told.minimum, told.asked) == (currency, minimum, False)
+    assert bool(told.checked and told.source) == bool(currency)
+    assert told.amount == (None if million is None else pytest.approx(told.tokens / 1e6 * million))
 
 
 def test_every_platform_has_a_row_here_and_its_words() -> None:

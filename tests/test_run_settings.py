@@ -159,7 +159,8 @@ def test_the_page_offers_the_smaller_run_and_watches_it(
     runner = JobFolder(root() / "runner")
     runner.path.mkdir(parents=True)
     with runner.working():
-        job = finished("tea", {"batch_size": 8}, data=any_conversion(), state="failed")
+        by_name = {"method": "dora", "schedule": "linear"}
+        job = finished("tea", {"batch_size": 8} | by_name, data=any_conversion(), state="failed")
         error = ModelError("trainer.out_of_memory", batch_size=8, max_length=256, change="x").as_json()
         with joblist.opened(write=True) as db:
             joblist.change(db, joblist.row_of(db, job.id), "failed", error=error)
@@ -174,5 +175,6 @@ def test_the_page_offers_the_smaller_run_and_watches_it(
         assert not at.exception
         again = jobs.get(me(at).job)
         assert again.id != job.id
-        assert again.folder.asked()["settings"]["batch_size"] == 4
+        asked = again.folder.asked()["settings"]
+        assert (asked["batch_size"], asked["method"], asked["schedule"]) == (4, 1, 1)
         (runner.path / "process.json").unlink()

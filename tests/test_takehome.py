@@ -225,6 +225,15 @@ def test_the_card_says_what_was_done(job: jobs.Job, lang: str) -> None:
     assert "````text\nq ``` q\n````" in text
 
 
+def test_the_card_reads_a_choice_by_its_name(job: jobs.Job) -> None:
+    asked = job.folder.asked()
+    asked["settings"] |= {"method": "lora", "schedule": "linear", "too_long": 1}
+    write_json(job.folder.path / "job.json", asked)
+    text = takehome.card(job)
+    for row in ("| method | lora |", "| schedule | linear |", "| too_long | leave_out |"):
+        assert row in text
+
+
 def test_a_model_of_the_hub_is_named_and_its_data_too(job: jobs.Job) -> None:
     asked = job.folder.asked() | {"model": {"kind": "hub", "id": "org/base", "revision": "main"}}
     write_json(job.folder.path / "job.json", asked)

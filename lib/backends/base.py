@@ -12,6 +12,7 @@ from typing import Any
 from lib import check, jobs, params
 from lib.chat import Message
 from lib.errors import BackendError
+from lib.estimate import Price
 from lib.params import Ranges, Settings
 from lib.talk import LIKELIEST, Sampling
 
@@ -28,6 +29,7 @@ class Backend(ABC):
     hyperparameters it takes, with least and most.
     `key_variable`: the environment variable that may hold the visitor's key; "" where none is needed.
     `takes_seed`: whether its chat can be told a seed; temperature, top-p and length every one can.
+    `price`: what it charges; None where that is nothing, or not published.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Backend(ABC):
     key_variable: str = ""
     changed_rules: tuple[tuple[str, int], ...] = ()
     takes_seed: bool = True
+    price: Price | None = None
 
     def missing(self) -> list[str]:
         """Return the text keys of what must be done before anything can start here."""

@@ -71,7 +71,7 @@ def smaller(job: jobs.Job) -> Settings:
     """Return the settings that a job which ran out of memory can be tried again with, `{}` if it cannot."""
     if (job.error or {}).get("key") != "trainer.out_of_memory":
         return {}
-    settings: Settings = job.folder.asked()["settings"]
+    settings = params.read(job.folder.asked())
     change = trained.smaller(settings)
     return settings | change if change else {}
 

@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from lib.estimate import Price
 from lib.params import Ranges, Settings
 
 FILE = Path(__file__).with_name("profiles.toml")
@@ -49,7 +50,7 @@ class Profile:
     params: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     always: Mapping[str, Any] = field(default_factory=dict)
     file: Mapping[str, Any] = field(default_factory=dict)
-    price: Mapping[str, Any] = field(default_factory=dict)
+    price: Price | None = None
     deploy: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -104,5 +105,9 @@ def put(value: dict[str, Any], path: str, what: Any) -> None:
 def _profile(name: str, given: Mapping[str, Any]) -> Profile:
     known = {one.name for one in fields(Profile)}
     assert given.keys() <= known, f"{name}: {sorted(given.keys() - known)}"
-    lists = {"models": tuple(given.get("models", ())), "says": tuple(map(tuple, given.get("says", ())))}
-    return Profile(name=name, **(dict(given) | lists))
+    read: dict[str, Any] = {"models": tuple(given.get("models", ()))}
+    read["says"] = tuple(map(tuple, given.get("says", ())))
+    if price := given.get("price"):
+        whole = {"checked": str(price["checked"]), "models": tuple(price.get("models", ()))}
+        read["price"] = Price(**price | whole)
+    return Profile(name=name, **(dict(given) | read))

@@ -112,7 +112,7 @@ class Remote(Backend):
         self.ranges, self.key_variable = profile.ranges, profile.key_variable
         self.takes_seed = profile.takes_seed
         self._address, self._silence = address.rstrip("/"), silence
-        self.changed_rules = tuple(sorted(profile.file.items()))
+        self.changed_rules, self.price = tuple(sorted(profile.file.items())), profile.price
 
     @property
     def needs(self) -> str:
@@ -174,21 +174,17 @@ class Remote(Backend):
     def cost(self, data: Path, model: Model, settings: Settings, wire: Wire | None = None) -> Cost:
         """Return what a job will cost; asked of the platform where it can be and there is a `wire`."""
         del wire
-        amount, price = estimate.amount(data), self.profile.price
-        tokens = round(amount.tokens * float(settings.get("epochs", 1)))
+        tokens, price = round(estimate.amount(data).tokens * float(settings.get("epochs", 1))), self.price
         if not price:
             return Cost(tokens)
-        least = price.get("minimum")
-        holds = model.get("id") in price.get("models", [model.get("id")])
-        worth = tokens / 1e6 * price["million"] if "million" in price and holds else None
         return Cost(
             tokens,
-            worth if worth is None or least is None else max(worth, least),
-            least,
-            price["currency"],
-            source=price["source"],
-            checked=str(price["checked"]),
-            minimum_most=price.get("minimum_most"),
+            price.of(tokens, model.get("id", "")),
+            price.minimum,
+            price.currency,
+            source=price.source,
+            checked=price.checked,
+            minimum_most=price.minimum_most,
         )
 
     def start(self, name: str, data: Path, model: Model, settings: Settings, system: str) -> jobs.Job:
@@ -242,7 +238,7 @@ class Remote(Backend):
             put(body, at["suffix"], suffix)
         for path, value in self.profile.always.items():
             put(body, path, value)
-        for name, value in asked["settings"].items():
+        for name, value in params.read(asked).items():
             row = self.profile.params[name]
             put(body, row["to"], f"{value:g}" if row.get("text") else value)
         return body

@@ -21,6 +21,7 @@ from lib.backends.profile import dig
 from lib.backends.wire import SILENCE, Host, Wire, ask
 from lib.chat import Message
 from lib.errors import BackendError
+from lib.estimate import Price
 from lib.params import Settings
 from lib.talk import LIKELIEST, Sampling
 from lib.workspace import read_json, write_json
@@ -48,6 +49,8 @@ SUGGESTED = {
     "lora_alpha": 32.0,
     "lora_dropout": 0.05,
 }
+# It charges by the token; the rate stands in its console alone, so the page asks for it. Source: the guide.
+PRICE = Price("CNY", "https://docs.siliconflow.cn/cn/userguide/guides/fine-tune", "2026-11-22")
 # ft:LoRA/Qwen/Qwen2.5-7B-Instruct:ACCOUNT:TASK:ID, with -ckpt_step_N for a checkpoint. Source: the guide's
 # last step and siliconflow/siliconcloud-cookbook, 2026-11-22.
 TUNED = re.compile(r"ft:[\w./-]+:[^\s:]+:[^\s:]+:[A-Za-z0-9]{8,}(-ckpt_step_\d+)?")
@@ -65,6 +68,7 @@ class SiliconFlow(Backend):
     manual = True
     key_variable = "SILICONFLOW_API_KEY"
     takes_seed = False  # Source: second-hand, docs.camel-ai.org, camel.configs.siliconflow_config, 2026-12
+    price = PRICE
 
     def __init__(self, base_url: str = "", *, silence: float = SILENCE) -> None:
         self.base_url = (base_url or os.environ.get("SILICONFLOW_BASE_URL") or BASE_URL).rstrip("/")
@@ -97,7 +101,7 @@ class SiliconFlow(Backend):
         held_back = data / "validation.jsonl"
         if held_back.is_file() and held_back.stat().st_size:
             values.append(("validation_file", str(held_back)))
-        settings = asked["settings"]
+        settings = params.read(asked)
         return values + [(name, _decimal(settings[name])) for name in RANGES if name in settings]
 
     def name_tuned(self, job: jobs.Job, name: str) -> None:

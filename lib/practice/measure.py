@@ -167,15 +167,26 @@ def _read_line(line: str) -> Measured:
     )
 
 
-def split() -> dict[str, list[Row]]:
-    """Return the bundled sample's questions and answers, both languages mixed: `train` and `validation`."""
+def mixed() -> list[Row]:
+    """Return the bundled sample's questions and answers, both languages mixed."""
     rows = [
         (row["Question"], row["Response"])
         for file in sorted(SAMPLE.glob("fortune-*.json"))
         for row in json.loads(file.read_text(encoding="utf-8"))
     ]
     random.Random(0).shuffle(rows)
+    return rows
+
+
+def split() -> dict[str, list[Row]]:
+    """Return what `mixed` does in two parts: `train` and `validation`."""
+    rows = mixed()
     return {"validation": rows[: len(rows) // 10], "train": rows[len(rows) // 10 :]}
+
+
+def turns(row: Row) -> list[dict[str, str]]:
+    """Return a question and its answer as a conversation."""
+    return [{"role": "user", "content": row[0]}, {"role": "assistant", "content": row[1]}]
 
 
 def settings_of(name: str) -> dict[str, float]:
@@ -191,9 +202,8 @@ def train(place: Path, settings: Mapping[str, float]) -> JobFolder:
     folder = JobFolder.create(place, {"kind": "train", "model": model, "settings": dict(settings)})
     for name, rows in split().items():
         with writing(folder.path / "data" / f"{name}.jsonl") as file:
-            for question, answer in rows:
-                turns = [{"role": "user", "content": question}, {"role": "assistant", "content": answer}]
-                file.write(json.dumps({"messages": turns}, ensure_ascii=False).encode() + b"\n")
+            for row in rows:
+                file.write(json.dumps({"messages": turns(row)}, ensure_ascii=False).encode() + b"\n")
     command = [sys.executable, "-m", "lib.trainer", str(folder.path)]
     ran = subprocess.run(command, capture_output=True, text=True, check=False, cwd=ROOT)
     if ran.returncode:

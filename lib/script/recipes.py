@@ -198,15 +198,7 @@ def _llamafactory(job: Job) -> str:
         "do_train": True,
         "finetuning_type": "full" if run.method == "full" else "lora",
     }
-    if run.method != "full":
-        values |= {
-            "lora_rank": run.lora_rank,
-            "lora_alpha": int(run.lora_alpha),
-            "lora_dropout": run.lora_dropout,
-            "lora_target": "all",
-        }
-    if run.method == "dora":
-        values["use_dora"] = True
+    values |= _lora(run, {"lora_target": "all"})
     if run.quantised != "no":
         values["quantization_bit"] = int(run.quantised[0])
     values |= {
@@ -250,15 +242,7 @@ def _swift(job: Job) -> str:
     }
     if job.validation:
         values["val_dataset"] = f"{job.data}/validation.jsonl"
-    if run.method != "full":
-        values |= {
-            "lora_rank": run.lora_rank,
-            "lora_alpha": int(run.lora_alpha),
-            "lora_dropout": run.lora_dropout,
-            "target_modules": "all-linear",
-        }
-    if run.method == "dora":
-        values["use_dora"] = True
+    values |= _lora(run, {"target_modules": "all-linear"})
     if run.quantised != "no":
         values |= {"quant_method": "bnb", "quant_bits": int(run.quantised[0])}
     values |= {
@@ -348,6 +332,14 @@ def _axolotl(job: Job) -> str:
     if job.validation and (run.keep == "best" or run.early_stopping):
         values["load_best_model_at_end"] = True
     return _yaml(["Axolotl: axolotl train axolotl.yaml"], values)
+
+
+def _lora(run: Run, on: dict[str, str]) -> dict[str, object]:
+    """Return the adapter in the words LLaMA-Factory and ms-swift share; `on` what, each says in its own."""
+    if run.method == "full":
+        return {}
+    values = {"lora_rank": run.lora_rank, "lora_alpha": int(run.lora_alpha), "lora_dropout": run.lora_dropout}
+    return {**values, **on, **({"use_dora": True} if run.method == "dora" else {})}
 
 
 def _kind(run: Run) -> str:

@@ -22,14 +22,14 @@ def half(device: str, parameters: int | None) -> bool:
         import torch
 
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return device == "cpu" and (parameters or 0) >= LEAST and bool(_INSTRUCTIONS & _flags())
+    return device == "cpu" and (parameters or 0) >= LEAST and bool(_INSTRUCTIONS & _flags(_PROCESSOR))
 
 
 @cache
-def _flags() -> frozenset[str]:
+def _flags(told: Path) -> frozenset[str]:
     """Return what the processor can do, in the words of the kernel."""
     try:
-        lines = _PROCESSOR.read_text("utf-8", "replace").splitlines()
+        lines = told.read_text("utf-8", "replace").splitlines()
     except OSError:
         return frozenset()
     return frozenset(next((line.partition(":")[2] for line in lines if line.startswith("flags")), "").split())

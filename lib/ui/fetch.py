@@ -254,9 +254,10 @@ def _first_rows(me: State, found: Found, listing: hub.Listing, picked: Sequence[
     if not seen:
         return
     copied = seen.file.path != path
-    st.markdown(f"**{t('first_rows.title', file=parts.plain(path))}**")
-    if copied:
-        st.caption(t("first_rows.converted"))
+    with parts.above_table():
+        st.markdown(f"**{t('first_rows.title', file=parts.plain(path))}**")
+        if copied:
+            st.caption(t("first_rows.converted"))
     if seen.rows:
         st.dataframe(table.frame(seen.rows), hide_index=True, height=320, key=f"first_{path}")
     said = [t("first_rows.fetched", fetched=seen.fetched, size=seen.size)]

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pandas as pd
 import streamlit as st
 
-from lib import jobs, practice, preflight
+from lib import backends, jobs, practice, preflight
 from lib.backends import Model
+from lib.estimate import Price
 from lib.params import Settings
-from lib.preflight import Card, Finding, Price
+from lib.preflight import Card, Finding
 from lib.script import recipes
 from lib.ui import parts
 from lib.ui.state import State
@@ -25,10 +27,11 @@ ICONS = {
 
 def price(me: State) -> Price | None:
     """Draw the fields for what the place charges, as the visitor's console shows it; return the price."""
-    told = preflight.price(me.place)
-    if told is None:
+    place = backends.BACKENDS[me.place]
+    told = place.price
+    if told is None or not place.manual:  # lib/ui/platform.py draws what the others charge
         return None
-    known = me.prices.get(me.place, [told.per_million or 0.0, told.minimum or 0.0])
+    known = me.prices.get(me.place, [told.million or 0.0, told.minimum or 0.0])
     with st.container(horizontal=True, key="price"):
         million = st.number_input(
             t("preflight.per_million", currency=told.currency), 0.0, value=known[0], key="price_million"
@@ -39,7 +42,7 @@ def price(me: State) -> Price | None:
     if (million, least) != tuple(known):
         me.prices[me.place] = [million, least]
     st.caption(t("preflight.price_source", checked=told.checked, source=told.source))
-    return preflight.price(me.place, million or None, least or None)
+    return replace(told, million=million or None, minimum=least or None)
 
 
 def card(told: Card) -> None:
@@ -107,7 +110,8 @@ def compared(job: jobs.Job) -> None:
     if not rows:
         return
     with st.expander(t("preflight.compared_title"), icon=":material/balance:"):
-        st.caption(t("preflight.compared"))
+        with parts.above_table():
+            st.caption(t("preflight.compared"))
         table = [
             {
                 t("preflight.what"): t(f"preflight.{name}"),

@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 import streamlit as st
 
-from lib import backends, conversions, convert, edits, examine, joblist, jobs, profile, reading
+from lib import backends, conversions, convert, edits, examine, joblist, jobs, params, profile, reading
 from lib.curves import Curves
 from lib.errors import AppError
 from lib.ui import charts, flight, ledger, notice, parts, platform, smaller, table
@@ -326,7 +326,7 @@ def _history(job: jobs.Job) -> list[str]:
 def _tiles(
     job: jobs.Job, status: dict[str, Any], result: dict[str, Any], curves: Curves
 ) -> list[tuple[str, str]]:
-    epochs = job.folder.asked()["settings"].get("epochs", 0)
+    epochs = params.read(job.folder.asked()).get("epochs", 0)
     tiles = [
         (t("jobs.step_label"), f"{status['step']:,} / {status['steps']:,}"),
         (t("jobs.epoch"), f"{curves.epoch:.1f} / {epochs:g}"),

@@ -23,7 +23,8 @@ def inside(me: State, profile: Profile | None, lengths: Histogram | None) -> Non
         return
     title = t("look.title", n=profile.rows, columns=len(profile.columns))
     with st.expander(title, icon=":material/query_stats:", key=f"look_{me.shown_file}"):
-        st.markdown("  \n".join(_facts(profile)))
+        with parts.above_table():
+            st.markdown("  \n".join(_facts(profile)))
         if profile.columns:
             st.dataframe(
                 pd.DataFrame([_row(column, profile) for column in profile.columns]),

@@ -17,6 +17,7 @@ from lib.ui.state import state
 from lib.ui.words import explain, t
 
 LONG = 20_000  # characters of a text shown in full: more than anyone reads, and sent again with every rerun
+TABLE_BUTTONS = 136  # pixels: five of them, of a table whose rows can be ticked (Streamlit 1.67)
 
 
 def heading(page: str) -> None:
@@ -36,6 +37,15 @@ def calm() -> Iterator[None]:
         yield
     except AppError as error:
         trouble(error)
+
+
+@contextmanager
+def above_table() -> Iterator[None]:
+    """Hold text right above a table clear of the buttons that the table shows there, at its right."""
+    with st.container(horizontal=True, wrap=False):
+        with st.container(gap="xsmall"):
+            yield
+        st.space(TABLE_BUTTONS)
 
 
 def trouble(error: AppError | dict[str, Any]) -> None:

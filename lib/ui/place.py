@@ -7,11 +7,11 @@ from pathlib import Path
 import pandas as pd
 import streamlit as st
 
-from lib import backends, conversions, hub, jobs, preflight, script
+from lib import backends, conversions, hub, jobs, params, preflight, script
 from lib.check import Report
 from lib.errors import AppError
-from lib.estimate import Amount
-from lib.preflight import Known, Price
+from lib.estimate import Amount, Price
+from lib.preflight import Known
 from lib.ui import nav, parts, platform, sliders
 from lib.ui.state import State
 from lib.ui.words import explain, t
@@ -146,7 +146,7 @@ def again(me: State, job: jobs.Job) -> None:
             _endpoint(me, str(chosen.get("endpoint") or ""))
     me.conversion = conversions.of(job) or me.conversion
     me.system, me.run_name = str(asked.get("system", "")), job.name
-    sliders.take(me, place, chosen, asked.get("settings") or {})
+    sliders.take(me, place, chosen, params.read(asked))
 
 
 def _endpoint(me: State, address: str) -> None:
@@ -184,10 +184,11 @@ def findings(report: Report) -> None:
     if not report.findings:
         st.markdown(t("settings.check_good", n=report.rows, icon=":green[:material/check_circle:]"))
         return
-    if errors:
-        st.markdown(t("settings.check_bad", n=len(errors)))
-    else:
-        st.markdown(t("settings.check_warn", n=len(report.findings)))
+    with parts.above_table():
+        if errors:
+            st.markdown(t("settings.check_bad", n=len(errors)))
+        else:
+            st.markdown(t("settings.check_warn", n=len(report.findings)))
     table = [
         {
             t("check.row"): finding.line,

@@ -131,9 +131,10 @@ def _contrast(me: State, some: list[contrast.Run], names: dict[str, str]) -> Non
         "\n".join(f"- {contrast.say(me.lang, one, parts.literal)}" for one in contrast.differences(some))
     )
     verdict = contrast.best(some)
-    st.markdown(t(f"contrast.best.{verdict.why}", **verdict.facts))
-    if verdict.passed:
-        st.caption(t("contrast.passed", **verdict.facts))
+    with parts.above_table():
+        st.markdown(t(f"contrast.best.{verdict.why}", **verdict.facts))
+        if verdict.passed:
+            st.caption(t("contrast.passed", **verdict.facts))
     figures = [contrast.figures(run) for run in some]
     table = {
         t("contrast.run"): [

@@ -36,8 +36,7 @@ def take(me: State, backend: Backend, model: Model | None, settings: Settings) -
     start = backend.defaults(model or {"kind": ""})
     me.settings_for = _for(backend, model)
     me.settings = {
-        name: params.nearest(name, _number(name, settings.get(name, value)), backend.ranges)
-        for name, value in start.items()
+        name: params.nearest(name, settings.get(name, value), backend.ranges) for name, value in start.items()
     }
     me.settings_round += 1
 
@@ -145,9 +144,3 @@ def _says(me: State, told: Advice, value: float) -> None:
 def _for(backend: Backend, model: Model | None) -> str:
     """Return what settings are made for: a place, and a model that is small or real."""
     return f"{backend.name}/{'practice' if model and model['kind'] == 'practice' else 'real'}"
-
-
-def _number(name: str, value: float | str) -> float:
-    """Return a setting as its slider holds it: a choice by its place, not by its name."""
-    choices = params.PARAMS[name].choices
-    return choices.index(value) if isinstance(value, str) and value in choices else float(value)

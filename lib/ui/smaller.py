@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import streamlit as st
 
-from lib import jobs
+from lib import jobs, params
 from lib.backends import local
-from lib.params import PARAMS
 from lib.ui.state import State
 from lib.ui.words import t
 
@@ -16,9 +15,9 @@ def offer(me: State, job: jobs.Job) -> None:
     settings = local.smaller(job)
     if not settings:
         return
-    before = job.folder.asked()["settings"]
+    before = params.read(job.folder.asked())
     change = ", ".join(
-        f"{t(f'param.{name}.name')} {PARAMS[name].show(value)}"
+        f"{t(f'param.{name}.name')} {params.PARAMS[name].show(value)}"
         for name, value in settings.items()
         if value != before.get(name)
     )

@@ -228,7 +228,8 @@ def _table(me: State, shown: Shown, found: Sequence[Piece], name: str) -> Piece 
     numbers = [piece.number for piece in found]
     if me.row not in numbers:
         me.row = numbers[0]
-    st.caption(t("convert.select_hint"))  # also keeps the table's own buttons off the choice above it
+    with parts.above_table():
+        st.caption(t("convert.select_hint"))  # also keeps the table's own buttons off the choice above it
     event = st.dataframe(
         frame(found),
         hide_index=True,

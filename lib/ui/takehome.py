@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import streamlit as st
 
@@ -55,59 +58,65 @@ def panel(me: State, job: jobs.Job) -> None:
 
 
 def _merged(job: jobs.Job, out: Path) -> None:
-    now = takehome.merging(job)
-    active = now is not None and now.state in ACTIVE
+    def share(status: dict[str, Any]) -> tuple[float, str]:
+        phase = status.get("phase", "waits")
+        return _SHARES.get(phase, 0.0), t(f"takehome.merge_{phase}")
 
-    @st.fragment(run_every=1.0 if active else None, key="merging")
-    def part() -> None:
-        one = takehome.merging(job)
-        with st.container(border=True):
-            parts.card_title(t("takehome.merge_title"), t("takehome.merge"))
-            if one and one.state in ACTIVE:
-                phase = one.folder.status().get("phase", "waits")
-                st.progress(_SHARES.get(phase, 0.0), t(f"takehome.merge_{phase}"))
-                parts.stop(one.id)
-                return
-            if active:
-                st.rerun()
-            if one and one.state == "failed":
-                parts.sorry(explain(one.error or {}))
-            if (out / "merged").is_dir():
-                size = sum(path.stat().st_size for path in (out / "merged").iterdir())
-                st.markdown(t("takehome.merged_there", size=size))
-                st.code(str(out / "merged"), language=None, wrap_lines=True)
-            elif st.button(t("takehome.merge_start"), icon=":material/merge:", key="merge"):
-                takehome.merge(job, out)
-                st.rerun()
+    def rest(_one: jobs.Job | None) -> None:
+        if (out / "merged").is_dir():
+            size = sum(path.stat().st_size for path in (out / "merged").iterdir())
+            st.markdown(t("takehome.merged_there", size=size))
+            st.code(str(out / "merged"), language=None, wrap_lines=True)
+        elif st.button(t("takehome.merge_start"), icon=":material/merge:", key="merge"):
+            takehome.merge(job, out)
+            st.rerun()
 
-    part()
+    _work("merge", partial(takehome.merging, job), share, rest)
 
 
 def _uploaded(me: State, job: jobs.Job, out: Path) -> None:
-    now = takehome.uploading(job)
+    def share(status: dict[str, Any]) -> tuple[float, str]:
+        done, total = status.get("done", 0), status.get("total", 0)
+        said = t(f"takehome.upload_{status.get('phase', 'waits')}", done=done, total=total)
+        return done / total if total else 0.0, said
+
+    def rest(one: jobs.Job | None) -> None:
+        if one and one.state == "done":
+            st.markdown(t("takehome.uploaded", page=(one.folder.result() or {})["page"]))
+        _upload_form(me, job, out)
+        st.caption(t("takehome.hub_command"))
+        st.code(script.upload(job), language=None, wrap_lines=True)
+
+    _work("hub", partial(takehome.uploading, job), share, rest)
+
+
+def _work(
+    name: str,
+    current: Callable[[], jobs.Job | None],
+    share: Callable[[dict[str, Any]], tuple[float, str]],
+    rest: Callable[[jobs.Job | None], None],
+) -> None:
+    """Draw the card of a job made of this one: how far it is, and where none is under way the `rest`.
+
+    `share` says of the job's status how much is done, and that in words.
+    """
+    now = current()
     active = now is not None and now.state in ACTIVE
 
-    @st.fragment(run_every=1.0 if active else None, key="uploading")
+    @st.fragment(run_every=1.0 if active else None, key=f"takehome_{name}")
     def part() -> None:
-        one = takehome.uploading(job)
+        one = current()
         with st.container(border=True):
-            parts.card_title(t("takehome.hub_title"), t("takehome.hub"))
+            parts.card_title(t(f"takehome.{name}_title"), t(f"takehome.{name}"))
             if one and one.state in ACTIVE:
-                status = one.folder.status()
-                done, total = status.get("done", 0), status.get("total", 0)
-                phase = t(f"takehome.upload_{status.get('phase', 'waits')}", done=done, total=total)
-                st.progress(done / total if total else 0.0, phase)
+                st.progress(*share(one.folder.status()))
                 parts.stop(one.id)
                 return
             if active:
-                st.rerun()
+                st.rerun()  # without the timer
             if one and one.state == "failed":
                 parts.sorry(explain(one.error or {}))
-            if one and one.state == "done":
-                st.markdown(t("takehome.uploaded", page=(one.folder.result() or {})["page"]))
-            _upload_form(me, job, out)
-            st.caption(t("takehome.hub_command"))
-            st.code(script.upload(job), language=None, wrap_lines=True)
+            rest(one)
 
     part()
 

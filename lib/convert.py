@@ -65,9 +65,10 @@ class Request:
     """What to convert and how.
 
     `validation`: the share kept back, 0 to 0.9. `target`: one of targets.toml. `edits`: the patch file
-    (lib/edits.py). `group`: a column whose rows stay on one side of the split; "": the same question does.
-    `max_tokens`: where the fix `cut` cuts; 0: at what the target takes. `also`: other shapes to write
-    (lib/outputs.py). `processes`: 0 for one on each core; the bytes are the same with any number.
+    (lib/edits.py). `group`: a column whose rows stay on one side of the split, and which some row must have;
+    "": the same question does. `max_tokens`: where the fix `cut` cuts; 0: at what the target takes. `also`:
+    other shapes to write (lib/outputs.py). `processes`: 0 for one on each core; the bytes are the same with
+    any number.
     """
 
     files: tuple[Path, ...]
@@ -210,6 +211,9 @@ class _Rows:
         """Deal the lines out to the two files; return the ledger. Raises where there is nothing to deal."""
         if not self._questions:
             self._complain()
+        group = self.request.group
+        if group and not any(stretch.part.grouped for stretch in self.stretches):
+            raise UsageError("convert.unknown_column", column=group, columns=self._known_columns())
         sides = self._sides()
         counts = np.bincount(sides, minlength=3)
         before = 0
@@ -336,8 +340,12 @@ class _Rows:
             field=name,
             file=file,
             row=row,
-            columns=", ".join(self.columns).encode("utf-8", "replace").decode("utf-8"),
+            columns=self._known_columns(),
         )
+
+    def _known_columns(self) -> str:
+        """Return the first row's columns as a sentence names them; half a character in one becomes `?`."""
+        return ", ".join(self.columns).encode("utf-8", "replace").decode("utf-8")
 
 
 def plan(request: Request, folder: Path | None) -> sift.Plan:

@@ -60,7 +60,7 @@ class Part:
     its group) and 8 of `digests` (hash of the line). Lines that are written are in the file `lines`, with a
     `PLACE` for each in `places`; `aside` holds the rows that are not in, as "row, line, rest of a JSON
     object", parted by tabs. Else `numbers` are the rows' numbers and `tokens` their estimated lengths,
-    `findings` is what was found and `rules` how often.
+    `findings` is what was found and `rules` how often. `grouped`: whether a row has the group's column.
     """
 
     read: int = 0
@@ -71,6 +71,7 @@ class Part:
     worst: dict[str, tuple[int, str]] = field(default_factory=dict)  # reason -> row and field of the first
     columns: list[str] = field(default_factory=list)
     rows: int = 0
+    grouped: bool = False
     questions: bytearray = field(default_factory=bytearray)
     digests: bytearray = field(default_factory=bytearray)
     lines: Path | None = None
@@ -205,6 +206,8 @@ class _Rows:
             value = piece.value
             if not part.columns and isinstance(value, dict):
                 part.columns = list(value)
+            if group and not part.grouped:
+                part.grouped = isinstance(value, dict) and group in value
             if piece.note:
                 self._note(piece)
             try:

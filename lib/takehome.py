@@ -44,12 +44,14 @@ def folder(job: jobs.Job) -> Path:
 def pack(job: jobs.Job, out: Path | None = None, *, lang: str = "en") -> Path:
     """Write all but the merged weights, and return the folder. Merged weights that are there stay.
 
-    `out` must be new, empty or an earlier export. Raises `JobError` where there is no tuned model here,
-    `UsageError` where `out` holds something else.
+    `out` must be new, empty or an earlier export. Raises `JobError` where there is no tuned model here or
+    its folder lacks the weights, `UsageError` where `out` holds something else.
     """
     tuned = talk.tuned(job.folder)
     if job.backend != "local" or tuned is None:
         raise JobError("job.no_model", id=job.id, state=job.state)
+    if not any(tuned.glob("*.safetensors")):
+        raise JobError("job.model_gone", name=job.name, folder=str(tuned))
     out = out.absolute() if out else folder(job)
     _make_ours(out, job)
     asked, result = job.folder.asked(), job.folder.result() or {}

@@ -31,13 +31,17 @@ class Sampling:
     """How the next word is picked.
 
     Temperature 0 always takes the likeliest, and then the rest but the length has no effect. `top_p`: only
-    the likeliest words that together reach this share are picked from. The same `seed` picks the same.
+    the likeliest words that together reach this share are picked from. The same `seed` picks the same; not
+    every platform takes one.
     """
 
     temperature: float = 0.0
     top_p: float = 1.0
     max_new_tokens: int = 256
     seed: int = 0
+
+
+LIKELIEST = Sampling()
 
 
 def base_of(folder: JobFolder) -> str:
@@ -70,7 +74,7 @@ class Talk:
         job_folder: Path,
         which: str,
         messages: Sequence[Message],
-        sampling: Sampling = Sampling(),
+        sampling: Sampling = LIKELIEST,
     ) -> Iterator[str]:
         """Yield the answer of a job's `which` ("base" or "tuned") piece by piece.
 

@@ -14,12 +14,13 @@ import pytest
 
 from lib import convert, formats
 from tests.practised import practised
+from tests.processes import nothing_left
 from tests.tiny import tiny, tokenizer, whole
 
 # as in the trainer's own processes (lib/trainer/quiet.py); torch reads it when it is first imported
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
-__all__ = ["practised", "tiny", "tokenizer", "whole"]
+__all__ = ["nothing_left", "practised", "tiny", "tokenizer", "whole"]
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from pathlib import Path
 from typing import TypeVar
 
 import psutil
@@ -19,10 +20,17 @@ T = TypeVar("T")
 
 
 @pytest.fixture(autouse=True)
-def nothing_left() -> Iterator[None]:
-    """End every process that works in the test's workspace, also one that has not yet said that it does."""
+def nothing_left(workspace: Path) -> Iterator[None]:
+    """End every process that works in the test's workspace, also one that has not yet said that it does.
+
+    Every test has it, by tests/conftest.py: a runner stays awake for a while, and this process would take it
+    for the one that the next test needs.
+    """
+    del workspace  # it is torn down after this one; a test may have moved it meanwhile
     yield
-    while left := ours(root()):
+    home = root()
+    begun = any((home / name).exists() for name in ("jobs", "runner"))
+    while begun and (left := ours(home)):
         for process in left:
             with suppress(psutil.NoSuchProcess):  # it ended by itself just now
                 process.kill()

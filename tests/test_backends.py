@@ -20,6 +20,7 @@ from lib.backends import BACKENDS, Backend, siliconflow
 from lib.backends.siliconflow import BASE_URL, MODELS, RANGES, TUNED, SiliconFlow
 from lib.chat import Message
 from lib.errors import AppError, BackendError, UsageError
+from lib.talk import Sampling
 
 KEY = "sk-marked-key-0123456789"
 TUNED_NAME = "ft:LoRA/Qwen/Qwen2.5-7B-Instruct:acc0unt:tea-leaves:abcdefghij0123456789"
@@ -138,7 +139,7 @@ def kept(silicon: SiliconFlow, data: Path) -> jobs.Job:
 
 def asks(silicon: SiliconFlow, job: jobs.Job, which: str = "base", key: str = KEY) -> Iterator[str]:
     messages = [Message("system", "Be kind."), Message("user", "Shall I travel?")]
-    return silicon.chat(job, which, messages, key=key, temperature=0.5)
+    return silicon.chat(job, which, messages, key=key, sampling=Sampling(0.5, 0.9, 300, 7))
 
 
 def refused(act: Callable[[], object]) -> AppError:
@@ -304,9 +305,10 @@ def test_an_answer_arrives_piece_by_piece(
             {"role": "user", "content": "Shall I travel?"},
         ],
         "temperature": 0.5,
-        "max_tokens": 1024,
+        "top_p": 0.9,
+        "max_tokens": 300,
         "stream": True,
-    }
+    }, "of a seed its documents say nothing"
 
 
 def test_the_base_model_is_asked_by_its_name(

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Callable
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +14,7 @@ import orjson
 import pytest
 
 from lib import words
+from lib.trainer import trackers
 from tests.conftest import ROOT
 from tests.fakehub import FakeHub
 from tests.finished import finished
@@ -70,8 +73,26 @@ def test_settings_are_planned_played_and_written_down_without_a_start(tmp_path: 
     assert "SFTTrainer(" in script
     run("recipe", "else", "--data", tmp_path / "tea", code=2)
     (tmp_path / "none").mkdir()
+    for nowhere in (tmp_path / "none", tmp_path / "nowhere"):
+        refused = run("recipe", "trl", "--data", nowhere, code=1)
+        assert (refused.stdout, refused.stderr) == ("", run("plan", "--data", nowhere, code=1).stderr)
+        assert str(nowhere) in refused.stderr
     run("play", "--data", tmp_path / "none", code=2)
     assert run("play", "--data", SAMPLE[0], code=2).stderr.startswith("firsttune: ")
+    assert answer("jobs", "list") == []
+
+
+def test_a_tracker_that_is_unknown_or_missing_is_refused_before_there_is_a_job(
+    any_conversion: Callable[[], Path],
+) -> None:
+    train = ("train", "--data", any_conversion(), "--report-to")
+    known = ", ".join(trackers.TRACKERS)
+    said = words.say("en", "error.trainer.unknown_tracker", name="nobody", known=known)
+    assert run(*train, "nobody", code=1).stderr == f"firsttune: {said}\n"
+    for name, (modules, _) in trackers.TRACKERS.items():
+        if not all(map(find_spec, modules)):
+            said = words.say("en", "error.trainer.no_tracker", name=name, package=modules[0])
+            assert run(*train, name, code=1).stderr == f"firsttune: {said}\n"
     assert answer("jobs", "list") == []
 
 

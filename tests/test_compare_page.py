@@ -8,15 +8,13 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from lib import jobs, judge, takehome, votes, worker
+from lib import backends, jobs, judge, takehome, votes, words, worker
 from lib.ui import pair
 from lib.ui.state import Turn
 from tests.fakeupload import FakeUpload
-from tests.processes import nothing_left, reaches, until
+from tests.processes import reaches, until
 from tests.test_pages import app, me, one, visit
 from tests.tuned import finished
-
-__all__ = ["nothing_left"]
 
 pytestmark = [pytest.mark.trainer, pytest.mark.timeout(300)]
 needs_scores = pytest.mark.skipif(
@@ -182,3 +180,16 @@ def test_every_view_has_its_words(two: list[jobs.Job], lang: str, view: str) -> 
     at = visit(at, "compare")
     assert one(at.segmented_control, "judging_").value == view
     assert not at.error
+
+
+def test_a_place_whose_chat_takes_no_seed_is_named_and_told_the_rest() -> None:
+    asked = {"model": {"kind": "platform", "id": "Qwen/Qwen2.5-7B-Instruct"}, "settings": {}, "system": ""}
+    job = jobs.keep("far", asked, backend="siliconflow")
+    name = "ft:LoRA/Qwen/Qwen2.5-7B-Instruct:acc0unt:tea-leaves:abcdefghij0123456789"
+    backends.BACKENDS["siliconflow"].name_tuned(job, name)
+    at = opened(job, temperature=0.7)
+    assert at.number_input(key="talk_seed").disabled
+    assert not at.slider(key="top_p").disabled
+    assert not at.select_slider(key="most_said").disabled
+    place = words.say("en", "place.siliconflow.name")
+    assert words.say("en", "compare.no_seed", place=place) in captions(at)

@@ -257,6 +257,17 @@ def test_rows_of_a_group_stay_on_one_side(tmp_path: Path) -> None:
     assert abs(len(questions(tmp_path / "out" / OUT[1])) - 10) <= 5
 
 
+def test_a_group_that_no_row_has_is_refused_and_nothing_is_written(tmp_path: Path) -> None:
+    rows = [{"q": f"question {n}?", "a": "y"} for n in range(100)]
+    with pytest.raises(UsageError) as refused:
+        run(put(tmp_path, rows), tmp_path / "out", group="talk")
+    facts = {"column": "talk", "columns": "q, a"}
+    assert (refused.value.key, refused.value.facts) == ("convert.unknown_column", facts)
+    assert not (tmp_path / "out").exists()
+    late = [*rows, {"q": "late?", "a": "y", "talk": 1}]
+    assert run(put(tmp_path, late), tmp_path / "out", group="talk").read == 101, "one row is enough"
+
+
 def patch(folder: Path, *given: dict[str, Any]) -> Path:
     path = folder / "edits.jsonl"
     path.write_text("".join(json.dumps(one) + "\n" for one in given), encoding="utf-8")

@@ -11,10 +11,8 @@ from streamlit.testing.v1 import AppTest
 from lib import datasets, jobs
 from tests.fakehub import FakeHub
 from tests.fakescope import FakeScope
-from tests.processes import nothing_left, reaches
+from tests.processes import reaches
 from tests.test_pages import app, me, visit
-
-__all__ = ["nothing_left"]
 
 ROWS = [{"Question": f"q {n}?", "Response": f"a {n}."} for n in range(400)]
 CARD = b"---\nlicense: mit\n---\n# Tea\n\nQuestions about **tea**.\n"

@@ -22,11 +22,9 @@ from lib.errors import AppError, JobError, UsageError
 from lib.jobfolder import JobFolder, identity
 from lib.jobs import Job
 from lib.workspace import room, root
-from tests.processes import gone, nothing_left, reaches, settled, until
+from tests.processes import gone, reaches, settled, until
 
 Play = Callable[[], jobs._Runner]
-__all__ = ["nothing_left"]
-
 ROOT = Path(__file__).resolve().parent.parent
 
 # A job's process whose every move the test decides: it goes on when `go` appears in its folder.
@@ -821,3 +819,16 @@ def test_the_runner_needs_no_numbers_library() -> None:
     # its threads die after it, and until then a killed runner looks alive to whoever started it
     look = "import sys, lib.jobs; sys.exit('numpy' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", look], cwd=ROOT).returncode == 0
+
+
+def test_a_runner_ends_with_the_test_that_started_it_whatever_module_that_is_in(tmp_path: Path) -> None:
+    first = "def test_first() -> None:\n    converted()\n    assert jobs._started\n"
+    second = "def test_second() -> None:\n    assert not jobs._started\n"
+    for number, text in enumerate((first, second)):
+        module = f"from lib import jobs\nfrom tests.test_pages import converted\n\n\n{text}"
+        (tmp_path / f"test_{number}.py").write_text(module, encoding="utf-8")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "tests.conftest", "-p", "no:cacheprovider"]
+    names = ["test_0.py::test_first", "test_1.py::test_second"]
+    command += [str(tmp_path / name) for name in names]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, encoding="utf-8", timeout=120)
+    assert done.returncode == 0, done.stdout

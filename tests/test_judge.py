@@ -14,10 +14,8 @@ from lib.errors import JobError
 from lib.jobfolder import JobFolder
 from lib.trainer import likeness
 from lib.workspace import read_json, write_json
-from tests.processes import nothing_left, reaches, settled, until
+from tests.processes import reaches, settled, until
 from tests.tuned import facts, finished
-
-__all__ = ["nothing_left"]
 
 # peft 0.21 reads an old name of transformers
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")

@@ -11,7 +11,7 @@ from playwright.sync_api import Browser, Locator, Page, expect
 from lib import backends, jobs, words, workspace
 from lib.jobfolder import JobFolder
 from tests.platforms import ROWS, Platform
-from tests.processes import nothing_left, until
+from tests.processes import until
 from tests.test_browser import (
     Server,
     accessible,
@@ -26,7 +26,7 @@ from tests.test_browser import (
 )
 from tests.test_pages import converted
 
-__all__ = ["browser", "nothing_left", "pytestmark", "server"]
+__all__ = ["browser", "pytestmark", "server"]
 KEY = "sk-typed-in-the-browser-0123456789"
 SHAPES = {"nebius": "openai", "together": "together", "fireworks": "fireworks", "dashscope": "dashscope"}
 SHAPES["hf_jobs"] = "hf_jobs"

@@ -10,10 +10,9 @@ from lib import backends, jobs, words
 from lib.backends.remote import remembered
 from lib.workspace import read_json
 from tests.platforms import ROWS, Platform
-from tests.processes import nothing_left, until
+from tests.processes import until
 from tests.test_pages import app, converted, me, one, visit
 
-__all__ = ["nothing_left"]
 KEY = "sk-typed-for-this-visit-0123456789"
 
 

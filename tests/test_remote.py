@@ -19,12 +19,11 @@ from lib.backends.wire import PROBLEMS, Host, Wire
 from lib.chat import Message
 from lib.errors import AppError, BackendError
 from lib.jobfolder import JobFolder
+from lib.talk import Sampling
 from lib.workspace import read_json
 from tests.platforms import ROWS, SUFFIX, Platform
-from tests.processes import nothing_left, until
+from tests.processes import until
 from tests.test_cli import answer, run
-
-__all__ = ["nothing_left"]
 
 KEY = "sk-marked-key-0123456789-marked"
 PLACES = {name: place for name, place in backends.BACKENDS.items() if isinstance(place, Remote)}
@@ -445,6 +444,27 @@ def test_base_and_tuned_model_answer(
 
 
 @each
+def test_a_chat_is_told_how_to_pick_its_words_as_far_as_it_takes_it(
+    name: str, platform: Platform, data: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place = place_of(name, platform)
+    if not place.answers:
+        pytest.skip("nobody to talk to there")
+    job = entered(name, platform, data, monkeypatch)
+
+    def told(sampling: Sampling) -> dict[str, Any]:
+        list(place.chat(job, "base", [Message("user", "Shall I travel?")], key=KEY, sampling=sampling))
+        body = orjson.loads(platform.log[-1][3])
+        said = body["parameters"] if place.profile.shape == "dashscope" else body
+        return {one: said[one] for one in ("temperature", "top_p", "max_tokens", "seed") if one in said}
+
+    seed = {} if name == "zhipu" else {"seed": 7}
+    free = {"temperature": 0.7, "top_p": 0.9, "max_tokens": 300} | seed
+    assert told(Sampling(0.7, 0.9, 300, 7)) == free
+    assert told(Sampling(0.0, 0.9, 300, 7)) == {"temperature": 0.0, "max_tokens": 300}, "nothing is drawn"
+
+
+@each
 def test_a_model_that_must_be_deployed_is_and_is_ended_again(
     name: str, platform: Platform, data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -530,6 +550,14 @@ def test_the_same_on_the_command_line(
     assert sent.body["hyperparameters"]["n_epochs"] == 2
     told = answer("chat", "--job", job["id"], "Shall I travel?")
     assert told["answer"].endswith("say \u8336.")
+    picks = ("--temperature", "0.8", "--top-p", "0.5", "--max-tokens", "40")
+    run("chat", "--job", job["id"], *picks, "Shall I travel?")
+    body = orjson.loads(platform.log[-1][3])
+    assert (body["temperature"], body["top_p"], body["max_tokens"]) == (0.8, 0.5, 40)
+    before = len(platform.log)
+    refused = run("chat", "--job", job["id"], "--seed", "0", "Shall I travel?", code=2)
+    assert refused.stderr == f"firsttune: {words.say('en', 'error.backend.no_seed', name=job['name'])}\n"
+    assert len(platform.log) == before
     missing = run("send", "--place", "zhipu", "--data", data / "none", "--model", "x", code=1)
     assert not missing.stdout and str(data / "none") in missing.stderr
     assert run("send", "--place", "nowhere", "--data", data, "--model", "x", code=2).stderr

@@ -18,11 +18,9 @@ from lib import handover, jobs, judge, practice, takehome, words, worker
 from lib.errors import HubError, JobError, UsageError
 from lib.workspace import read_json, root, write_json
 from tests.fakeupload import FakeUpload
-from tests.processes import nothing_left, reaches, settled, until
+from tests.processes import reaches, settled, until
 from tests.test_cli import answer, run
 from tests.tuned import facts, finished
-
-__all__ = ["nothing_left"]
 
 pytestmark = [
     pytest.mark.trainer,
@@ -249,6 +247,26 @@ def test_what_cannot_be_taken_home_is_refused(tmp_path: Path) -> None:
         takehome.pack(far, tmp_path / "home")
     assert refused.value.key == "job.no_model"
     assert not (tmp_path / "home").exists()
+
+
+@pytest.mark.parametrize(("kept", "emptied"), [("adapter", False), ("adapter", True), ("model", False)])
+def test_a_model_whose_folder_somebody_deleted_is_named_and_an_export_stays(
+    job: jobs.Job, tmp_path: Path, kept: str, emptied: bool
+) -> None:
+    out = takehome.pack(job, tmp_path / "home")
+    before = {path: path.read_bytes() for path in out.rglob("*") if path.is_file()}
+    shutil.rmtree(job.folder.path / "adapter")
+    if emptied:
+        (job.folder.path / kept).mkdir()
+    if kept == "model":
+        write_json(job.folder.path / "result.json", {"state": "done"} | facts(adapter=None, model="model"))
+    with pytest.raises(JobError) as refused:
+        takehome.pack(job, out)
+    gone = str(job.folder.path / kept)
+    assert (refused.value.key, refused.value.facts["folder"]) == ("job.model_gone", gone)
+    assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
+    said = run("export", job.id, "--out", out, code=1).stderr
+    assert said == f"firsttune: {words.explain('en', refused.value)}\n"
 
 
 def test_an_upload_is_a_job_that_outlives_the_app_and_keeps_the_token_nowhere(

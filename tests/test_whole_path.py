@@ -13,11 +13,9 @@ import pytest
 from lib import jobs, judge, takehome, worker
 from lib.backends.local import Local
 from lib.trainer.settings import METHODS
-from tests.processes import nothing_left, reaches, settled
+from tests.processes import reaches, settled
 from tests.test_takehome import trained
 from tests.tiny import MARKED, SETTINGS, write
-
-__all__ = ["nothing_left"]
 
 pytestmark = [
     pytest.mark.trainer,

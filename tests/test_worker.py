@@ -18,9 +18,7 @@ from lib.jobs import Job
 from lib.workspace import room
 from tests.conftest import ROOT
 from tests.fakehub import FakeHub
-from tests.processes import nothing_left, reaches, settled, until
-
-__all__ = ["nothing_left"]
+from tests.processes import reaches, settled, until
 
 MAPPING = formats.Mapping("qa", {"user": "Question", "assistant": "Response"}, "Be kind.")
 ROWS = [{"Question": f"q {n}?", "Response": f"a {n}."} for n in range(40)]

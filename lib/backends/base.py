@@ -14,6 +14,7 @@ from lib.chat import Message
 from lib.errors import BackendError
 from lib.estimate import Price
 from lib.params import Ranges, Settings
+from lib.talk import LIKELIEST, Sampling
 
 # A model as a job asks for it: `kind` is "practice", "path", "hub" or "platform", `id` says which one; one of
 # the Hub has `revision` and `endpoint` too.
@@ -27,6 +28,7 @@ class Backend(ABC):
     `target`: its rules in `lib/targets.toml`, of which `changed_rules` are its own numbers. `ranges`: the
     hyperparameters it takes, with least and most.
     `key_variable`: the environment variable that may hold the visitor's key; "" where none is needed.
+    `takes_seed`: whether its chat can be told a seed; temperature, top-p and length every one can.
     `price`: what it charges; None where that is nothing, or not published.
     """
 
@@ -36,6 +38,7 @@ class Backend(ABC):
     manual: bool = False
     key_variable: str = ""
     changed_rules: tuple[tuple[str, int], ...] = ()
+    takes_seed: bool = True
     price: Price | None = None
 
     def missing(self) -> list[str]:
@@ -72,11 +75,26 @@ class Backend(ABC):
         raise BackendError("backend.not_by_hand", name=job.name)
 
     def chat(
-        self, job: jobs.Job, which: str, messages: Sequence[Message], *, key: str, temperature: float = 0.0
+        self,
+        job: jobs.Job,
+        which: str,
+        messages: Sequence[Message],
+        *,
+        key: str,
+        sampling: Sampling = LIKELIEST,
     ) -> Iterator[str]:
         """Yield the answer of a job's "base" or "tuned" model piece by piece; `key` is used and not kept."""
-        del which, messages, key, temperature
+        del which, messages, key, sampling
         raise BackendError("backend.no_chat", name=job.name)
+
+    def picks(self, sampling: Sampling) -> dict[str, float]:
+        """Return what a chat here is told of `sampling`, by the names that all wire shapes have for it."""
+        told = {"temperature": sampling.temperature, "max_tokens": sampling.max_new_tokens}
+        if sampling.temperature:  # said even where nothing is left out: some have another default
+            told["top_p"] = sampling.top_p
+            if self.takes_seed:
+                told["seed"] = sampling.seed
+        return told
 
     def train_file(self, data: Path) -> Path:
         """Return a conversion's training file. Raises `BackendError` where there is none or it is empty."""

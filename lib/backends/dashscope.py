@@ -7,12 +7,12 @@ Source: help.aliyun.com/en/model-studio/fine-tuning-job-object-api and the pages
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from lib.backends.profile import dig
 from lib.backends.remote import Happened, Remote
-from lib.backends.wire import MOST_TOKENS, Wire
+from lib.backends.wire import Wire
 from lib.chat import Message
 
 
@@ -37,18 +37,13 @@ class DashScopeShaped(Remote):
         return [Happened(f"line {number}", "", str(line)) for number, line in enumerate(lines)]
 
     def answer(
-        self, wire: Wire, model: str, messages: Sequence[Message], temperature: float
+        self, wire: Wire, model: str, messages: Sequence[Message], picks: Mapping[str, float]
     ) -> Iterator[str]:
-        """Yield a model's answer piece by piece."""
+        """Yield a model's answer piece by piece; `picks` as in `Backend`."""
         body = {
             "model": model,
             "input": {"messages": [{"role": one.role, "content": one.content} for one in messages]},
-            "parameters": {
-                "result_format": "message",
-                "incremental_output": True,
-                "temperature": temperature,
-                "max_tokens": MOST_TOKENS,
-            },
+            "parameters": {"result_format": "message", "incremental_output": True, **picks},
         }
         path, sse = "/services/aigc/text-generation/generation", {"X-DashScope-SSE": "enable"}
         return wire.stream(path, body, choices="output.choices", text="message.content", headers=sse)

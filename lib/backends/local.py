@@ -9,7 +9,7 @@ from lib import jobs, params, practice, worker
 from lib.backends.base import Backend, Model
 from lib.errors import BackendError
 from lib.params import Settings
-from lib.trainer import memory
+from lib.trainer import memory, trackers
 from lib.trainer import settings as trained
 
 
@@ -40,12 +40,14 @@ class Local(Backend):
     ) -> jobs.Job:
         """Queue a training job. Its folder gets the data, so the conversion may be deleted meanwhile.
 
-        A setting that is not given has its default. `report_to`: names of `lib/trainer/trackers.py`.
+        A setting that is not given has its default. `report_to`: names of `lib/trainer/trackers.py`. Raises
+        `ModelError` for one of these that is unknown or not installed.
         """
+        reported = trackers.known(report_to)
         settings = self.defaults(model) | settings
         asked = self.asked(data, _looked_at(model), settings, system)
-        if report_to:
-            asked["report_to"] = list(report_to)
+        if reported:
+            asked["report_to"] = reported
         if self.missing():
             raise BackendError("backend.local.missing")
         return jobs.submit("train", name, asked, data=data)

@@ -34,6 +34,7 @@ class Profile:
     chat: str = ""
     closed: bool = False
     bom: bool = False
+    takes_seed: bool = True
     models: tuple[str, ...] = ()
     says: tuple[tuple[str, str], ...] = ()
     jobs: str = ""

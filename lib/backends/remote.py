@@ -15,7 +15,7 @@ import hashlib
 import math
 import re
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from lib.chat import Message
 from lib.errors import BackendError
 from lib.jobfolder import JobFolder
 from lib.params import Ranges, Settings
+from lib.talk import LIKELIEST, Sampling
 from lib.workspace import read_json, write_json
 
 # What becomes of a platform's own word for a state; one that is not in its profile is UNKNOWN.
@@ -109,6 +110,7 @@ class Remote(Backend):
     def __init__(self, profile: Profile, address: str = "", *, silence: float | None = None) -> None:
         self.profile, self.name, self.target = profile, profile.name, profile.target
         self.ranges, self.key_variable = profile.ranges, profile.key_variable
+        self.takes_seed = profile.takes_seed
         self._address, self._silence = address.rstrip("/"), silence
         self.changed_rules, self.price = tuple(sorted(profile.file.items())), profile.price
 
@@ -337,7 +339,13 @@ class Remote(Backend):
         remember(job.folder, known)
 
     def chat(
-        self, job: jobs.Job, which: str, messages: Sequence[Message], *, key: str, temperature: float = 0.0
+        self,
+        job: jobs.Job,
+        which: str,
+        messages: Sequence[Message],
+        *,
+        key: str,
+        sampling: Sampling = LIKELIEST,
     ) -> Iterator[str]:
         """Yield the answer piece by piece. Closing the iterator early ends the connection."""
         if not self.answers:
@@ -350,13 +358,13 @@ class Remote(Backend):
             model = known.get("answers_as") or deployed or ("" if self.deploys else tuned)
             if not model:
                 raise BackendError("platform.not_deployed", name=job.name)
-        return self.answer(self._wire_of(job, key, chat=True), model, messages, temperature)
+        return self.answer(self._wire_of(job, key, chat=True), model, messages, self.picks(sampling))
 
     def answer(
-        self, wire: Wire, model: str, messages: Sequence[Message], temperature: float
+        self, wire: Wire, model: str, messages: Sequence[Message], picks: Mapping[str, float]
     ) -> Iterator[str]:
-        """Yield a model's answer piece by piece."""
-        return ask(wire, model, messages, temperature)
+        """Yield a model's answer piece by piece; `picks` as in `Backend`."""
+        return ask(wire, model, messages, picks)
 
     # --- the small print
 

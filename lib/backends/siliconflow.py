@@ -23,6 +23,7 @@ from lib.chat import Message
 from lib.errors import BackendError
 from lib.estimate import Price
 from lib.params import Settings
+from lib.talk import LIKELIEST, Sampling
 from lib.workspace import read_json, write_json
 
 BASE_URL = "https://api.siliconflow.cn/v1"
@@ -66,6 +67,7 @@ class SiliconFlow(Backend):
     ranges = RANGES
     manual = True
     key_variable = "SILICONFLOW_API_KEY"
+    takes_seed = False  # Source: second-hand, docs.camel-ai.org, camel.configs.siliconflow_config, 2026-12
     price = PRICE
 
     def __init__(self, base_url: str = "", *, silence: float = SILENCE) -> None:
@@ -130,14 +132,24 @@ class SiliconFlow(Backend):
         return files
 
     def chat(
-        self, job: jobs.Job, which: str, messages: Sequence[Message], *, key: str, temperature: float = 0.0
+        self,
+        job: jobs.Job,
+        which: str,
+        messages: Sequence[Message],
+        *,
+        key: str,
+        sampling: Sampling = LIKELIEST,
     ) -> Iterator[str]:
-        """Yield the answer piece by piece. Closing the iterator early ends the connection."""
+        """Yield the answer piece by piece. Closing the iterator early ends the connection.
+
+        To more than 4096 tokens it says no more than "Bad Request" (easy-dataset#276).
+        """
         tuned = (job.folder.result() or {}).get("tuned_model")
         model = tuned if which == "tuned" else job.folder.asked()["model"]["id"]
         if not model:
             raise BackendError("backend.siliconflow.no_name", name=job.name)
-        return ask(Wire(self._host(), key, silence=self.silence), str(model), messages, temperature)
+        wire = Wire(self._host(), key, silence=self.silence)
+        return ask(wire, str(model), messages, self.picks(sampling))
 
     def _host(self) -> Host:
         return Host("SiliconFlow", self.base_url, key_page="cloud.siliconflow.cn/account/ak", says=SAYS)

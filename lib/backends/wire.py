@@ -38,7 +38,6 @@ LONGEST_PAUSE = 20.0  # seconds; who is told to wait longer is told so
 QUIET = 5.0  # seconds without a further line of a log after which it is taken for read
 PIECE = 256 * 1024
 CHAT = "/chat/completions"
-MOST_TOKENS = 1024  # of an answer; SiliconFlow says no more than "Bad Request" above 4096 (easy-dataset#276)
 
 # The kinds of refusal there is a sentence for, `error.platform.PROBLEM`.
 PROBLEMS = (
@@ -336,15 +335,14 @@ class Wire:
 
 
 def ask(
-    wire: Wire, model: str, messages: Sequence[Message], temperature: float, path: str = CHAT
+    wire: Wire, model: str, messages: Sequence[Message], picks: Mapping[str, float], path: str = CHAT
 ) -> Iterator[str]:
-    """Yield the answer of a model behind an OpenAI-shaped chat, piece by piece."""
+    """Yield the answer of a model behind an OpenAI-shaped chat, piece by piece; `picks` as in `Backend`."""
     body = {
         "model": model,
         "messages": [{"role": message.role, "content": message.content} for message in messages],
-        "temperature": temperature,
-        "max_tokens": MOST_TOKENS,
         "stream": True,
+        **picks,
     }
     return wire.stream(path, body)
 

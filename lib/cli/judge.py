@@ -10,7 +10,7 @@ import typer
 from lib import backends, jobs, judge, keys, talk
 from lib.chat import Message
 from lib.cli.parts import JobId, Json, follow, tell, tell_failed
-from lib.errors import JobError
+from lib.errors import JobError, UsageError
 
 
 def chat(
@@ -22,16 +22,21 @@ def chat(
     ] = 0.0,
     top_p: Annotated[float, typer.Option(min=0.01, max=1, help="Pick from the likeliest words only.")] = 1.0,
     most: Annotated[int, typer.Option("--max-tokens", min=1, help="How long an answer may be.")] = 256,
-    seed: Annotated[int, typer.Option(min=0, help="The same seed picks the same words.")] = 0,
+    seed: Annotated[
+        int | None, typer.Option(min=0, help="The same seed picks the same words. [default: 0]")
+    ] = None,
     as_json: Json = False,
 ) -> None:
     """Ask a tuned model one question, with the system prompt it was trained with."""
     job = jobs.get(job_id)
     if job.backend == "local" and not talk.tuned(job.folder):
         raise JobError("job.no_model", id=job_id, state=job.state)
+    there = backends.BACKENDS[job.backend]
+    if seed is not None and not there.takes_seed:
+        raise UsageError("backend.no_seed", name=job.name)
     system = str(job.folder.asked().get("system", ""))
     messages = [Message("system", system)] if system else []
-    sampling = talk.Sampling(temperature, top_p, most, seed)
+    sampling = talk.Sampling(temperature, top_p, most, seed or 0)
     models = talk.Talk()
     answer = ""
     try:
@@ -40,9 +45,8 @@ def chat(
         if job.backend == "local":
             pieces = models.reply(job.folder.path, which, question, sampling)
         else:
-            there = backends.BACKENDS[job.backend]
             key = keys.find(there.key_variable)[0]
-            pieces = there.chat(job, which, question, key=key, temperature=temperature)
+            pieces = there.chat(job, which, question, key=key, sampling=sampling)
         for piece in pieces:
             answer += piece
             if not as_json:

@@ -80,7 +80,8 @@ def recipe(
     """Print the same settings for another trainer."""
     if trainer not in recipes.RECIPES:
         raise UsageError("recipe.unknown", name=trainer, known=", ".join(recipes.RECIPES))
-    _, asked, settings = here(model, given)
+    backend, asked, settings = here(model, given)
+    backend.train_file(data)  # a recipe for rows that are not there is of no use
     held_back = data / "validation.jsonl"
     name = str(practice.folder()) if asked["kind"] == "practice" else asked["id"]
     there = held_back.is_file() and held_back.stat().st_size > 0

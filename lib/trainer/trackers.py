@@ -24,8 +24,8 @@ TRACKERS: dict[str, tuple[tuple[str, ...], dict[str, str]]] = {
 }
 
 
-def prepare(asked: Iterable[object], folder: Path) -> list[str]:
-    """Return the trackers to report to; where they write is set unless the environment says otherwise.
+def known(asked: Iterable[object]) -> list[str]:
+    """Return the names of the trackers to report to. Imports none of them.
 
     Raises `ModelError` for one that is unknown or whose package is not installed.
     """
@@ -33,9 +33,16 @@ def prepare(asked: Iterable[object], folder: Path) -> list[str]:
     for name in names:
         if name not in TRACKERS:
             raise ModelError("trainer.unknown_tracker", name=name, known=", ".join(TRACKERS))
-        modules, places = TRACKERS[name]
+        modules, _ = TRACKERS[name]
         if any(find_spec(module) is None for module in modules):
             raise ModelError("trainer.no_tracker", name=name, package=modules[0])
-        for variable, place in places.items():
+    return names
+
+
+def prepare(asked: Iterable[object], folder: Path) -> list[str]:
+    """Return the same; where they write is set unless the environment says otherwise."""
+    names = known(asked)
+    for name in names:
+        for variable, place in TRACKERS[name][1].items():
             os.environ.setdefault(variable, place.format(folder=folder))
     return names

@@ -93,8 +93,10 @@ def voices(
     return found
 
 
-def sampling(me: State, *, local: bool) -> None:
-    """Draw how the next word is picked. A platform is told the temperature alone."""
+def sampling(me: State, first: jobs.Job, second: jobs.Job | None) -> None:
+    """Draw how the next word is picked; say of which of the jobs' places the chat takes no seed."""
+    places = dict.fromkeys(job.backend for job in (first, second) if job)
+    seedless = [place for place in places if not backends.BACKENDS[place].takes_seed]
     with st.expander(t("compare.sampling"), icon=":material/tune:"):
         left, right = st.columns(2)
         with left:
@@ -108,7 +110,7 @@ def sampling(me: State, *, local: bool) -> None:
                 key="temp",
             )
             me.memory = st.toggle(t("compare.memory"), me.memory, help=t("compare.memory_help"), key="memory")
-        picks = local and me.temperature > 0
+        picks = me.temperature > 0
         with right:
             me.top_p = st.slider(
                 t("compare.top_p"),
@@ -125,7 +127,6 @@ def sampling(me: State, *, local: bool) -> None:
                 LENGTHS,
                 me.most_said if me.most_said in LENGTHS else 256,
                 help=t("compare.most_help"),
-                disabled=not local,
                 key="most_said",
             )
             me.talk_seed = int(
@@ -135,10 +136,12 @@ def sampling(me: State, *, local: bool) -> None:
                     9999,
                     me.talk_seed if 0 <= me.talk_seed <= 9999 else 0,
                     help=t("compare.seed_help"),
-                    disabled=not picks,
+                    disabled=not picks or len(seedless) == len(places),
                     key="talk_seed",
                 )
             )
+        for place in seedless:
+            st.caption(t("compare.no_seed", place=t(f"place.{place}.name")))
 
 
 def offered(first: jobs.Job, second: jobs.Job | None) -> list[judge.HeldBack]:
@@ -280,13 +283,13 @@ def _turns(me: State, voices: list[Voice]) -> list[Turn]:
 
 
 def _ask(me: State, job: jobs.Job, which: str) -> Callable[[list[Message]], Iterator[str]]:
+    picks = talk.Sampling(me.temperature, me.top_p, me.most_said, me.talk_seed)
     if job.backend == "local":
         models, folder = _loaded(talk.base_of(job.folder)), job.folder.path
-        picks = talk.Sampling(me.temperature, me.top_p, me.most_said, me.talk_seed)
         return lambda messages: models.reply(folder, which, messages, picks)
     backend = backends.BACKENDS[job.backend]
     key = platform.known_key(me, job)
-    return lambda messages: backend.chat(job, which, messages, key=key, temperature=me.temperature)
+    return lambda messages: backend.chat(job, which, messages, key=key, sampling=picks)
 
 
 @st.cache_resource(max_entries=2, show_spinner=False, on_release=lambda models: models.close())

@@ -41,7 +41,7 @@ with parts.calm():
         parts.command(script.export(job))
     else:
         voices = pair.voices(me, job, other, names)
-        pair.sampling(me, local=job.backend == "local")
+        pair.sampling(me, job, other)
         me.blind = st.toggle(t("compare.blind"), me.blind, help=t("compare.blind_help"), key="blind")
         rows = pair.offered(job, other)
         typed = st.chat_input(t("compare.ask"), key="ask")

@@ -15,7 +15,6 @@ import sys
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -23,10 +22,8 @@ from lib import handover
 from lib.errors import AppError, HubError, JobError, ModelError
 from lib.jobfolder import BUSY, JobFolder
 from lib.jobs import unexpected
-from lib.workspace import inside, room
+from lib.trainer import packages
 
-TRAINER = ("torch", "transformers", "trl", "peft", "accelerate", "datasets")  # packages, in requirements.txt
-SCORES = ("sacrebleu", "rouge_score")  # what scoring needs besides
 # Weights as safetensors only: the other kinds can carry code that runs when they are loaded.
 MODEL_FILES = ("*.json", "*.safetensors", "*.model", "*.txt", "*.jinja", "*.tiktoken")
 
@@ -142,7 +139,7 @@ def _follow(folder: JobFolder, asked: Asked) -> None:
 def score(folder: JobFolder, asked: Asked) -> Command:
     """Return the command that answers and scores the validation rows of a training job."""
     del asked
-    return _trainers_own("lib.trainer.score", folder, *SCORES)
+    return _trainers_own("lib.trainer.score", folder, *packages.SCORES)
 
 
 def merge(folder: JobFolder, asked: Asked) -> Command:
@@ -191,7 +188,7 @@ WORK: dict[str, Callable[[JobFolder, Asked], Command | None]] = {
 
 def _trainers_own(module: str, folder: JobFolder, *more: str) -> Command:
     """Return the command for a module of the trainer's; raise `ModelError` where a package is missing."""
-    missing = missing_packages(*more)
+    missing = packages.missing(*more)
     if missing:
         raise ModelError("trainer.not_installed", package=", ".join(missing))
     return [sys.executable, "-m", module, str(folder.path)]
@@ -213,26 +210,15 @@ def _bytes(folder: JobFolder, phase: str, path: Path) -> Callable[[int], None]:
     return lambda done: told(done, total)
 
 
-def missing_packages(*more: str) -> list[str]:
-    """Return which packages of the local trainer and of `more` are missing; looks without importing any."""
-    return [name for name in (*TRAINER, *more) if find_spec(name) is None]
-
-
-def model_folder(model: dict[str, str]) -> Path:
-    """Return where a model of the Hub lies, or will: `models/ORG--NAME`, `@REVISION` where it is not main."""
-    revision = model.get("revision") or "main"
-    name = model["id"].replace("/", "--") + ("" if revision == "main" else f"@{revision.replace('/', '--')}")
-    return inside(room("models"), name)
-
-
 def fetched_model(folder: JobFolder, model: dict[str, str]) -> Path:
     """Return the folder of a model of the Hub, fetched if need be.
 
     One that is there whole is taken as it is, so a second run needs no network.
     """
     from lib import hub
+    from lib.backends import local
 
-    home, ref = model_folder(model), hub.Ref(model["id"], model.get("revision") or "main", "model")
+    home, ref = local.hub_folder(model), hub.Ref(model["id"], model.get("revision") or "main", "model")
     if hub.finished(home, ref):
         return home
     token = hub.token_from_environment()

@@ -15,12 +15,13 @@ from typing import Any
 import orjson
 import pytest
 
-from lib import backends, jobs, params, words, worker
+from lib import backends, jobs, params, words
 from lib.backends import BACKENDS, Backend, siliconflow
 from lib.backends.siliconflow import BASE_URL, MODELS, RANGES, TUNED, SiliconFlow
 from lib.chat import Message
 from lib.errors import AppError, BackendError, UsageError
 from lib.talk import Sampling
+from lib.trainer import packages
 
 KEY = "sk-marked-key-0123456789"
 TUNED_NAME = "ft:LoRA/Qwen/Qwen2.5-7B-Instruct:acc0unt:tea-leaves:abcdefghij0123456789"
@@ -184,7 +185,7 @@ def test_this_computer_says_what_it_cannot_train(data: Path, tmp_path: Path) -> 
 
     assert start("path", str(tmp_path)) == "backend.local.no_model"
     assert start("platform", "Qwen/Qwen2.5-7B-Instruct") == "backend.local.unknown_model"
-    if worker.missing_packages():
+    if packages.missing():
         assert local.missing() == ["error.backend.local.missing"]
         assert start("practice", "practice") == "backend.local.missing"
     else:

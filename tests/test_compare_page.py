@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 from streamlit.testing.v1 import AppTest
 
-from lib import backends, jobs, judge, takehome, votes, words, worker
+from lib import backends, jobs, judge, takehome, votes, words
+from lib.trainer import packages
 from lib.ui import pair
 from lib.ui.state import Turn
 from tests.fakeupload import FakeUpload
@@ -18,7 +19,7 @@ from tests.tuned import finished
 
 pytestmark = [pytest.mark.trainer, pytest.mark.timeout(300)]
 needs_scores = pytest.mark.skipif(
-    bool(worker.missing_packages(*worker.SCORES)), reason="the trainer is not installed"
+    bool(packages.missing(*packages.SCORES)), reason="the trainer is not installed"
 )
 ROWS = [("Should I move?", "Not yet."), ("Should I sleep?", "By all means.")]
 

@@ -9,10 +9,10 @@ from typing import Any
 
 import pytest
 
-from lib import jobs, judge, worker
+from lib import jobs, judge
 from lib.errors import JobError
 from lib.jobfolder import JobFolder
-from lib.trainer import likeness
+from lib.trainer import likeness, packages
 from lib.workspace import read_json, write_json
 from tests.processes import reaches, settled, until
 from tests.tuned import facts, finished
@@ -20,7 +20,7 @@ from tests.tuned import facts, finished
 # peft 0.21 reads an old name of transformers
 pytestmark = pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning")
 needs_scores = pytest.mark.skipif(
-    bool(worker.missing_packages(*worker.SCORES)), reason="the trainer is not installed"
+    bool(packages.missing(*packages.SCORES)), reason="the trainer is not installed"
 )
 TEA = "\u8336\u53f6\u91cc\u662f\u4e00\u5ea7\u6865\u3002"  # seven characters and a full stop
 

@@ -14,8 +14,9 @@ from typing import Any
 import pytest
 import yaml
 
-from lib import handover, jobs, judge, practice, takehome, words, worker
+from lib import handover, jobs, judge, practice, takehome, words
 from lib.errors import HubError, JobError, UsageError
+from lib.trainer import packages
 from lib.workspace import read_json, root, write_json
 from tests.fakeupload import FakeUpload
 from tests.processes import reaches, settled, until
@@ -325,7 +326,7 @@ def test_on_the_command_line_it_is_packed_merged_and_uploaded(
     assert run("export", job.id, "--dtype", "int3", code=2).stderr
 
 
-@pytest.mark.skipif(bool(worker.missing_packages(*worker.SCORES)), reason="the trainer is not installed")
+@pytest.mark.skipif(bool(packages.missing(*packages.SCORES)), reason="the trainer is not installed")
 def test_on_the_command_line_it_is_scored(job: jobs.Job) -> None:
     told = answer("score", job.id)
     assert told["rows"] == 2

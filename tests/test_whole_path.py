@@ -10,8 +10,9 @@ from typing import Any
 
 import pytest
 
-from lib import jobs, judge, takehome, worker
+from lib import jobs, judge, takehome
 from lib.backends.local import Local
+from lib.trainer import packages
 from lib.trainer.settings import METHODS
 from tests.processes import reaches, settled
 from tests.test_takehome import trained
@@ -20,7 +21,7 @@ from tests.tiny import MARKED, SETTINGS, write
 pytestmark = [
     pytest.mark.trainer,
     pytest.mark.filterwarnings("ignore:.is_gradient_checkpointing:FutureWarning"),  # peft reads the old name
-    pytest.mark.skipif(bool(worker.missing_packages(*worker.SCORES)), reason="the trainer is not installed"),
+    pytest.mark.skipif(bool(packages.missing(*packages.SCORES)), reason="the trainer is not installed"),
 ]
 QUESTION = "tea 3?"
 RATES = {"lora": 5e-3, "dora": 5e-3, "full": 1e-3}

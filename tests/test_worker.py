@@ -12,9 +12,11 @@ import orjson
 import pytest
 
 from lib import backends, conversions, convert, datasets, formats, hub, jobs, worker
+from lib.backends import local
 from lib.errors import JobError
 from lib.jobfolder import BUSY, JobFolder
 from lib.jobs import Job
+from lib.trainer import packages
 from lib.workspace import room
 from tests.conftest import ROOT
 from tests.fakehub import FakeHub
@@ -23,7 +25,7 @@ from tests.processes import reaches, settled, until
 MAPPING = formats.Mapping("qa", {"user": "Question", "assistant": "Response"}, "Be kind.")
 ROWS = [{"Question": f"q {n}?", "Response": f"a {n}."} for n in range(40)]
 LARGE = orjson.dumps(ROWS * 2000)
-needs_trainer = pytest.mark.skipif(bool(worker.missing_packages()), reason="the trainer is not installed")
+needs_trainer = pytest.mark.skipif(bool(packages.missing()), reason="the trainer is not installed")
 
 
 def asks(kind: str, **asked: object) -> JobFolder:
@@ -235,7 +237,7 @@ def test_a_folder_that_is_not_whole_fails() -> None:
 
 
 def test_training_without_its_packages_says_which(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(worker, "TRAINER", ("requests", "surely_not_there"))
+    monkeypatch.setattr(packages, "TRAINER", ("requests", "surely_not_there"))
     folder = asks("train", model={"kind": "practice", "id": "practice"})
     assert worker.main(folder) == 1
     assert failure(folder) == "trainer.not_installed"
@@ -260,7 +262,7 @@ def test_a_model_is_fetched_once_and_then_needs_no_network() -> None:
         model = {"kind": "hub", "id": "org/tiny", "revision": "main", "endpoint": fake.url}
         folder = asks("train", model=model)
         home = worker.fetched_model(folder, model)
-        assert home == worker.model_folder(model) == room("models") / "org--tiny"
+        assert home == local.hub_folder(model) == room("models") / "org--tiny"
         names = {"config.json", "model.safetensors", "tokenizer.json", "merges.txt", "chat_template.jinja"}
         assert {path.name for path in home.iterdir() if path.is_file()} == names
         assert folder.status()["phase"] == "downloading"
@@ -273,7 +275,7 @@ def test_a_model_is_fetched_once_and_then_needs_no_network() -> None:
         before = len(fake.log)
     assert worker.fetched_model(folder, model) == home
     assert len(fake.log) == before
-    assert worker.model_folder(model | {"revision": "refs/pr/1"}).name == "org--tiny@refs--pr--1"
+    assert local.hub_folder(model | {"revision": "refs/pr/1"}).name == "org--tiny@refs--pr--1"
 
 
 @needs_trainer

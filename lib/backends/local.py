@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from lib import jobs, params, practice, worker
+from lib import jobs, params, practice
 from lib.backends.base import Backend, Model
 from lib.errors import BackendError
 from lib.params import Settings
-from lib.trainer import memory, trackers
+from lib.trainer import memory, packages, trackers
 from lib.trainer import settings as trained
+from lib.workspace import inside, room
 
 
 class Local(Backend):
@@ -22,7 +23,7 @@ class Local(Backend):
 
     def missing(self) -> list[str]:
         """Return one key where a package of the trainer is not installed."""
-        return ["error.backend.local.missing"] if worker.missing_packages() else []
+        return ["error.backend.local.missing"] if packages.missing() else []
 
     def defaults(self, model: Model) -> Settings:
         """Return the settings to start from; the practice model's own were measured."""
@@ -61,6 +62,13 @@ def folder(model: Model) -> Path | None:
     return place if place and (place / "config.json").is_file() else None
 
 
+def hub_folder(model: Model) -> Path:
+    """Return where a model of the Hub lies, or will: `models/ORG--NAME`, `@REVISION` where it is not main."""
+    revision = model.get("revision") or "main"
+    name = model["id"].replace("/", "--") + ("" if revision == "main" else f"@{revision.replace('/', '--')}")
+    return inside(room("models"), name)
+
+
 def parameters(model: Model) -> int | None:
     """Return how many numbers a model has, from its weights' headers; None if it is not on this computer."""
     place = folder(model)
@@ -90,7 +98,7 @@ def _place(model: Model) -> Path | None:
     """Return where a model that the visitor brings lies, or will."""
     if model["kind"] not in ("path", "hub"):
         return None
-    return Path(model["id"]).expanduser() if model["kind"] == "path" else worker.model_folder(model)
+    return Path(model["id"]).expanduser() if model["kind"] == "path" else hub_folder(model)
 
 
 def _looked_at(model: Model) -> Model:

@@ -97,14 +97,23 @@ def same_rows(one: JobFolder, other: JobFolder) -> bool:
         return False
 
 
+def tuned(job: jobs.Job) -> Path:
+    """Return where the tuned model of a job lies; raise `JobError` where it has none here or it has gone."""
+    place = talk.tuned(job.folder)
+    if job.backend != "local" or place is None:
+        raise JobError("job.no_model", id=job.id, state=job.state)
+    if not any(place.glob("*.safetensors")):
+        raise JobError("job.model_gone", name=job.name, folder=str(place))
+    return place
+
+
 def start(job: jobs.Job) -> jobs.Job:
     """Have all validation rows of a training job answered and scored; return the job that does so.
 
     One that waits or runs already is returned as it is; one that was stopped or failed goes on where it was.
     Raises `JobError` where the job has no tuned model here, or kept no rows back.
     """
-    if job.backend != "local" or not talk.tuned(job.folder):
-        raise JobError("job.no_model", id=job.id, state=job.state)
+    tuned(job)
     if not _validation(job.folder).is_file() or not _validation(job.folder).stat().st_size:
         raise JobError("job.no_validation", name=job.name)
     known = current(job)

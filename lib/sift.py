@@ -206,8 +206,8 @@ class _Rows:
             value = piece.value
             if not part.columns and isinstance(value, dict):
                 part.columns = list(value)
-            if group and not part.grouped:
-                part.grouped = isinstance(value, dict) and group in value
+            grouped = bool(group) and isinstance(value, dict) and group in value
+            part.grouped = part.grouped or grouped
             if piece.note:
                 self._note(piece)
             try:
@@ -235,7 +235,7 @@ class _Rows:
             first = conversation.messages[0]
             question = (first[1] if first[0] == "user" else conversation.first("user") or first[1]).strip()
             hashed = keyed.copy()
-            together = str(value[group]) if group and group in value else question
+            together = str(value[group]) if grouped else question
             hashed.update(together.encode("utf-8", "surrogatepass"))
             questions += hashed.digest()
             digests += digest(line)

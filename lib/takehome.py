@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from lib import convert, datasets, handover, jobs, judge, ollama, params, practice, talk, words
-from lib.errors import JobError, UsageError
+from lib.errors import UsageError
 from lib.hub import ENDPOINTS
 from lib.jobfolder import JobFolder
 from lib.script import load
@@ -47,11 +47,7 @@ def pack(job: jobs.Job, out: Path | None = None, *, lang: str = "en") -> Path:
     `out` must be new, empty or an earlier export. Raises `JobError` where there is no tuned model here or
     its folder lacks the weights, `UsageError` where `out` holds something else.
     """
-    tuned = talk.tuned(job.folder)
-    if job.backend != "local" or tuned is None:
-        raise JobError("job.no_model", id=job.id, state=job.state)
-    if not any(tuned.glob("*.safetensors")):
-        raise JobError("job.model_gone", name=job.name, folder=str(tuned))
+    tuned = judge.tuned(job)
     out = out.absolute() if out else folder(job)
     _make_ours(out, job)
     asked, result = job.folder.asked(), job.folder.result() or {}

@@ -268,6 +268,8 @@ def test_a_model_whose_folder_somebody_deleted_is_named_and_an_export_stays(
     assert {path: path.read_bytes() for path in out.rglob("*") if path.is_file()} == before
     said = run("export", job.id, "--out", out, code=1).stderr
     assert said == f"firsttune: {words.explain('en', refused.value)}\n"
+    assert run("chat", "tea?", "--job", job.id, code=1).stderr == said, "nor is it talked to"
+    assert run("score", job.id, code=1).stderr == said, "or judged"
 
 
 def test_an_upload_is_a_job_that_outlives_the_app_and_keeps_the_token_nowhere(

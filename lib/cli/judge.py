@@ -10,7 +10,7 @@ import typer
 from lib import backends, jobs, judge, keys, talk
 from lib.chat import Message
 from lib.cli.parts import JobId, Json, follow, tell, tell_failed
-from lib.errors import JobError, UsageError
+from lib.errors import UsageError
 
 
 def chat(
@@ -29,8 +29,8 @@ def chat(
 ) -> None:
     """Ask a tuned model one question, with the system prompt it was trained with."""
     job = jobs.get(job_id)
-    if job.backend == "local" and not talk.tuned(job.folder):
-        raise JobError("job.no_model", id=job_id, state=job.state)
+    if job.backend == "local":
+        judge.tuned(job)
     there = backends.BACKENDS[job.backend]
     if seed is not None and not there.takes_seed:
         raise UsageError("backend.no_seed", name=job.name)

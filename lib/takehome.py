@@ -185,6 +185,10 @@ def card(job: jobs.Job, lang: str = "en") -> str:
     lines += ["", say("licence"), "", f"## {say('settings_title')}", ""]
     lines += [f"| {say('setting')} | {say('value')} |", "|---|---|"]
     lines += [f"| {name} | {params.PARAMS[name].show(value)} |" for name, value in params.read(asked).items()]
+    if "device" in result:
+        precision = "bf16" if result.get("bf16") else "fp32"
+        facts = {"device": result["device"], "processes": result.get("processes", 1)}
+        lines += ["", say("computed", precision=precision, **facts)]
     lines += ["", f"## {say('curve_title')}", "", *_curve(job.folder, say), *_scores(job.folder, say)]
     lines += [f"## {say('load_title')}", "", say("load"), ""]
     versions = ", ".join(f"{name} {number}" for name, number in (result.get("versions") or {}).items())

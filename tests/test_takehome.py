@@ -218,6 +218,11 @@ def test_the_card_says_what_was_done(job: jobs.Job, lang: str) -> None:
     assert "/secret" not in text
     assert "rows.json" in text and SYSTEM in text
     assert "| learning_rate | 5e-3 |" in text
+    computed = words.say(lang, "card.computed", device="cuda", precision="bf16", processes=2)
+    assert computed not in text, "of an older run nobody knows"
+    result = facts(device="cuda", bf16=True, processes=2)
+    write_json(job.folder.path / "result.json", {"state": "done"} | result)
+    assert computed in takehome.card(job, lang)
     curve = [line for line in text.splitlines() if line.startswith("| ") and line.count("|") == 5]
     assert len([line for line in curve if line[2].isdigit()]) <= takehome.CURVE_ROWS + 1
     assert "| 0 | 0.00 | 4.000 | 5.000 |" in curve

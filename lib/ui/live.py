@@ -305,6 +305,7 @@ def _drawn(me: State, job: jobs.Job, curves: Curves) -> None:
         me.log_scale = st.toggle(
             t("jobs.log_scale"), me.log_scale, help=t("jobs.log_scale_help"), key="log_scale"
         )
+    st.space("small")  # for the buttons that a chart shows above itself
     charts.loss_curves(curves, f"curve_{job.id}", smoothing=me.smoothing, log=me.log_scale)
     if job.backend != "local" and not len(curves.series("eval_loss")):
         return  # what a platform does not tell cannot be read, though rows were kept back

@@ -184,6 +184,7 @@ def plain_loop(data: Path, model: Path, settings: dict[str, float]) -> dict[str,
     trained = [one for one in weights.parameters() if one.requires_grad]
     optimizer = torch.optim.AdamW(trained, lr=settings["learning_rate"], weight_decay=0.0)
     size, dice, steps, tokens = int(settings["batch_size"]), Random(0), Steps(), 0
+    half = _half(model)  # read from the weights' headers: not within the steps that are timed
     for _ in range(int(settings["epochs"])):
         dice.shuffle(coded)
         for at in range(0, len(coded), size):
@@ -196,7 +197,7 @@ def plain_loop(data: Path, model: Path, settings: dict[str, float]) -> dict[str,
                 wanted[place, : len(ids)] = torch.tensor(labels)
                 there[place, : len(ids)] = 1
                 tokens += len(ids)
-            with torch.autocast("cpu", torch.bfloat16, enabled=_half(model)):
+            with torch.autocast("cpu", torch.bfloat16, enabled=half):
                 loss = weights(input_ids=read, attention_mask=there, labels=wanted).loss
             loss.backward()
             torch.nn.utils.clip_grad_norm_(trained, 1.0)
